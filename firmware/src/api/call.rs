@@ -1,0 +1,93 @@
+//! A request as a handler sees it: who calls, path parameters, query, body; every accessor refuses bad input
+//! with the field's name.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::{ApiError, App};
+use crate::auth::Caller;
+use crate::config::Id;
+use crate::store::Author;
+
+/// One request, already routed, authenticated and permitted, its body read within the route's limit.
+pub struct Call {
+    pub app: Arc<App>,
+    /// `None` on public routes without a credential.
+    pub caller: Option<Caller>,
+    pub method: &'static str,
+    /// Path as sent, without query.
+    pub path: String,
+    pub params: HashMap<&'static str, String>,
+    pub query: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Client address: the socket's peer, or the right-most untrusted hop behind a trusted proxy.
+    pub ip: Option<IpAddr>,
+    /// Request headers, names in lower case.
+    pub headers: HashMap<String, String>,
+}
+
+/// `limit` and `offset` of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    pub limit: usize,
+    pub offset: usize,
+}
+
+impl Call {
+    pub fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_ref().ok_or_else(|| ApiError::unauthorized("a credential is needed"))
+    }
+    /// Author of this call's changes.
+    pub fn author(&self) -> Author {
+        match &self.caller {
+            Some(caller) => caller.author(),
+            None => Author { ip: self.ip, ..Author::system("anonymous") },
+        }
+    }
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+    pub fn param(&self, name: &str) -> &str {
+        self.params.get(name).map_or("", String::as_str)
+    }
+    /// A path parameter that is a UUID; else 400.
+    pub fn id(&self, name: &str) -> Result<Id, ApiError> {
+        self.param(name).parse().map_err(|_| ApiError::bad_request(format!("{name}: expected a UUID")))
+    }
+    /// A query parameter's text, if present.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+    /// A query parameter parsed; unparsable → 400.
+    pub fn query_as<T: std::str::FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, ApiError> {
+        self.query(name)
+            .map(|text| {
+                text.parse().map_err(|_| ApiError::bad_request(format!("{name}: expected {expected}")))
+            })
+            .transpose()
+    }
+    /// `limit` (clamped to `cap`) and `offset`; not a non-negative integer → 400.
+    pub fn page(&self, default: usize, cap: usize) -> Result<Page, ApiError> {
+        let limit = self.query_as::<usize>("limit", "a non-negative integer")?.unwrap_or(default).min(cap);
+        let offset = self.query_as::<usize>("offset", "a non-negative integer")?.unwrap_or(0);
+        Ok(Page { limit, offset })
+    }
+    /// The JSON body as a type; anything else → 400 with the reason.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.body).map_err(|error| ApiError::bad_request(format!("body: {error}")))
+    }
+    /// As [`Call::json`], an empty body being the default.
+    pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
+        if self.body.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { self.json() }
+    }
+}
+
+impl Page {
+    /// The rows of this page.
+    pub fn of<T>(self, rows: Vec<T>) -> Vec<T> {
+        rows.into_iter().skip(self.offset).take(self.limit).collect()
+    }
+}

@@ -1,0 +1,63 @@
+//! The one form of refusal: a status and a text, sent as `{"error": text, "message": text}`.
+
+use crate::config::Invalid;
+use crate::store::{CommitError, StoreError};
+
+/// A refusal with the status that says why (contract/auth.md §1.3).
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{status}: {message}")]
+pub struct ApiError {
+    pub status: u16,
+    pub message: String,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl ApiError {
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), headers: Vec::new() }
+    }
+    /// 400: the request is at fault; name the field and what was expected.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(401, message).with_header("WWW-Authenticate", "Bearer")
+    }
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, message)
+    }
+    pub fn not_found(what: impl std::fmt::Display) -> Self {
+        Self::new(404, format!("{what} not found"))
+    }
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(409, message)
+    }
+    /// 500: the text for the caller is generic, the detail goes to the log.
+    pub fn internal(detail: impl std::fmt::Display) -> Self {
+        log::error!("internal error: {detail}");
+        Self::new(500, "internal error; the log has the detail")
+    }
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::bad_request(invalid.to_string())
+    }
+}
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(error)
+    }
+}
+impl<E: Into<ApiError>> From<CommitError<E>> for ApiError {
+    fn from(error: CommitError<E>) -> Self {
+        match error {
+            CommitError::Refused(refusal) => refusal.into(),
+            CommitError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The machine's own identity and its first interfaces (contract/config.md §2 `system`, console.md §3).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::InterfaceName;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WanMode {
+    #[default]
+    Dhcp,
+    Static,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct System {
+    pub hostname: String,
+    pub domain: String,
+    /// Time zone name of the tz database; schedules are read in it.
+    pub timezone: String,
+    pub dns_servers: Vec<IpAddr>,
+    pub wan_interface: Option<InterfaceName>,
+    pub wan_mode: WanMode,
+    pub wan_ip: Option<IpNet>,
+    pub wan_gateway: Option<IpAddr>,
+    pub lan_interface: Option<InterfaceName>,
+    pub lan_ip: Option<IpNet>,
+    pub api_listen: IpAddr,
+    pub api_port: u16,
+    pub ui_enabled: bool,
+    pub login_banner: String,
+    pub motd: String,
+    pub ssh_port: u16,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self {
+            hostname: "aifw".into(),
+            domain: String::new(),
+            timezone: "UTC".into(),
+            dns_servers: Vec::new(),
+            wan_interface: None,
+            wan_mode: WanMode::Dhcp,
+            wan_ip: None,
+            wan_gateway: None,
+            lan_interface: None,
+            lan_ip: None,
+            api_listen: IpAddr::from([0, 0, 0, 0]),
+            api_port: 8080,
+            ui_enabled: true,
+            login_banner: String::new(),
+            motd: String::new(),
+            ssh_port: 22,
+        }
+    }
+}

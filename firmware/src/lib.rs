@@ -1,0 +1,12 @@
+//! AiFw: the firmware of a firewall appliance. Configuration is a value; everything else is a function of it
+//! or an effect of applying it. The rooms, from the ground up; each uses only rooms above it in this list.
+
+pub mod api;
+pub mod apply;
+pub mod auth;
+pub mod compile;
+pub mod config;
+pub mod live;
+pub mod pf;
+pub mod platform;
+pub mod store;

@@ -1,0 +1,5 @@
+//! The appliance's one program.
+
+fn main() {
+    println!("aifw {}", env!("CARGO_PKG_VERSION"));
+}
