@@ -152,12 +152,14 @@ pub fn fetch(url: &str, known: &Validators, limits: Limits) -> Result<Fetched, F
     if status != 200 {
         return Err(FetchError::Status { url: url.to_owned(), status });
     }
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let validators = Validators { etag: header("etag"), last_modified: header("last-modified") };
-    let body = response.body_mut().with_config().limit(limits.bytes).read_to_vec().map_err(|error| match error {
-        ureq::Error::BodyExceedsLimit(limit) => FetchError::TooLarge { url: url.to_owned(), limit },
-        other => failed(other.to_string()),
-    })?;
+    let body =
+        response.body_mut().with_config().limit(limits.bytes).read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(limit) => FetchError::TooLarge { url: url.to_owned(), limit },
+            other => failed(other.to_string()),
+        })?;
     Ok(Fetched::Document { body, validators })
 }
 
@@ -187,7 +189,10 @@ mod tests {
     }
 
     fn ok(body: &str) -> String {
-        format!("HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
     }
 
     #[test]
@@ -199,7 +204,8 @@ mod tests {
                 ok("192.0.2.1\n")
             }
         });
-        let Fetched::Document { body, validators } = fetch(&url, &Validators::default(), LOCAL).unwrap() else {
+        let Fetched::Document { body, validators } = fetch(&url, &Validators::default(), LOCAL).unwrap()
+        else {
             panic!("expected a document")
         };
         assert_eq!(body, b"192.0.2.1\n");
@@ -219,11 +225,17 @@ mod tests {
     #[test]
     fn other_schemes_errors_and_large_documents_are_refused() {
         for url in ["file:///etc/passwd", "ftp://192.0.2.1/x", "gopher://x/"] {
-            assert!(matches!(fetch(url, &Validators::default(), LOCAL), Err(FetchError::Scheme { .. })), "{url}");
+            assert!(
+                matches!(fetch(url, &Validators::default(), LOCAL), Err(FetchError::Scheme { .. })),
+                "{url}"
+            );
         }
-        let redirect = server(|_| "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nConnection: close\r\n\r\n".into());
+        let redirect = server(|_| {
+            "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nConnection: close\r\n\r\n".into()
+        });
         assert!(fetch(&redirect, &Validators::default(), LOCAL).is_err());
-        let missing = server(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into());
+        let missing =
+            server(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into());
         assert!(matches!(
             fetch(&missing, &Validators::default(), LOCAL),
             Err(FetchError::Status { status: 404, .. })
@@ -241,8 +253,21 @@ mod tests {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
         for address in [
-            "127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255", "192.0.2.1",
-            "224.0.0.1", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2001:db8::1", "2002:a00:1::", "64:ff9b::1",
+            "127.0.0.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "192.0.2.1",
+            "224.0.0.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "2001:db8::1",
+            "2002:a00:1::",
+            "64:ff9b::1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
