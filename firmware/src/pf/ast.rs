@@ -469,13 +469,16 @@ pub struct FilterOptions {
     /// Type of service, 0 to 255.
     pub tos: Option<u8>,
     pub allow_opts: bool,
-    pub once: bool,
+    /// Non-first fragments only.
+    pub fragment: bool,
     pub labels: Vec<Text>,
     pub ridentifier: Option<u32>,
     pub tag: Option<Text>,
     pub tagged: Option<Tagged>,
     /// `max-pkt-rate packets/seconds`
     pub max_pkt_rate: Option<(u32, u32)>,
+    /// Largest IP packet that matches, in bytes.
+    pub max_pkt_size: Option<u16>,
     /// In millionths: `50%` is 500,000.
     pub probability: Option<u32>,
     pub rtable: Option<u32>,
@@ -502,11 +505,11 @@ pub struct Tagged {
 }
 
 /// `flags S/SA`, `flags any`: bits of the TCP header (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64,
-/// CWR 128).
+/// CWR 128, AE 256).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpFlags {
     Any,
-    Set { set: u8, of: u8 },
+    Set { set: u16, of: u16 },
 }
 
 /// `icmp-type` (inet) or `icmp6-type` (inet6).
@@ -586,9 +589,9 @@ pub struct Hop {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AfTo {
     pub family: Family,
-    pub from: Vec<Host>,
-    pub to: Vec<Host>,
-    pub pool: PoolOptions,
+    pub from: Translation,
+    /// `None`: the IPv4 address is the last 32 bits of the IPv6 one (RFC 6052, /96).
+    pub to: Option<Translation>,
 }
 
 // --- translation
@@ -601,7 +604,6 @@ pub struct NatRule {
     pub no: bool,
     /// `rdr pass …`: passed without a look at the filter rules.
     pub pass: bool,
-    /// Only with `pass`.
     pub log: Option<Log>,
     pub criteria: Criteria,
     pub tag: Option<Text>,
@@ -639,6 +641,8 @@ pub struct PoolOptions {
     /// `map-e-portset offset/length/id`
     pub map_e: Option<(u8, u8, u16)>,
     pub endpoint_independent: bool,
+    /// `prefer-ipv6-nexthop`, on routes only.
+    pub prefer_ipv6_nexthop: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
