@@ -2,6 +2,8 @@
 //! asks a packet filter goes through the [`Pf`] trait; the simulator and pfctl stand behind it alike.
 
 pub mod absent;
+pub mod ast;
+mod ast_words;
 pub mod packet;
 pub mod sim;
 
