@@ -4,6 +4,8 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
+pub mod packet;
+pub mod sim;
 
 use std::net::IpAddr;
 use std::time::Duration;
