@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Draft;
-use crate::config::document::{Object, document};
+use crate::config::document::{Document, Object, RowError, document};
+use crate::config::secret::{self, Secret};
 use crate::config::{Config, Timestamp};
 
 document! {
@@ -69,8 +70,31 @@ pub struct ConfirmWindow {
     pub actor_id: String,
     pub started_by: String,
     pub target: u64,
+    /// Where the configuration in force differed from the stored one when the window opened: the way back
+    /// restores both.
+    pub applied: Vec<KeptRow>,
     /// Version that was active when the window opened.
     pub active_version: Option<u64>,
+}
+
+/// One row of the configuration in force, as JSON in a [`Secret`] since it may hold some. `None` = no such row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRow {
+    pub kind: String,
+    pub key: String,
+    pub row: Option<Secret>,
+}
+
+impl ConfirmWindow {
+    /// The configuration that was in force when the window opened, `stored` being what was stored then.
+    pub fn applied_target(&self, stored: &Config) -> Result<Config, RowError> {
+        let mut applied = stored.clone();
+        for kept in &self.applied {
+            let row = kept.row.as_ref().map(|row| row.expose().as_bytes());
+            applied.put_row(&kept.kind, &kept.key, row)?;
+        }
+        Ok(applied)
+    }
 }
 
 /// Whose state a new version is.
@@ -207,7 +231,17 @@ impl Draft {
         if self.ledger.confirm.window.is_some() {
             return false;
         }
+        let rows = secret::revealing(|| self.applied.row_changes_since(&self.config));
+        let applied = rows
+            .into_iter()
+            .map(|change| KeptRow {
+                kind: change.kind.into(),
+                key: change.key,
+                row: change.after.map(|row| Secret::new(String::from_utf8_lossy(&row))),
+            })
+            .collect();
         let window = ConfirmWindow {
+            applied,
             started_at: self.now,
             deadline,
             description: description.into(),

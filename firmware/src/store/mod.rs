@@ -287,6 +287,16 @@ impl Store {
         self.undo(&self.snapshot(), sequence)
     }
 
+    /// What a revert of the open commit-confirm window goes back to: what was stored and what was in force when
+    /// it opened. `None` when no window is open. Reads the disk.
+    pub fn window_target(&self) -> Result<Option<(Config, Config)>, StoreError> {
+        let snapshot = self.snapshot();
+        let Some(window) = &snapshot.ledger.confirm.window else { return Ok(None) };
+        let Some(stored) = self.undo(&snapshot, window.target)? else { return Ok(None) };
+        let applied = window.applied_target(&stored).map_err(|error| StoreError::Read(error.to_string()))?;
+        Ok(Some((stored, applied)))
+    }
+
     fn undo(&self, snapshot: &Snapshot, target: u64) -> Result<Option<Config>, StoreError> {
         // The snapshot is older than the transaction, so the journal reaches at least as far.
         let transaction = self.read()?;

@@ -303,3 +303,46 @@ fn the_commit_confirm_window_survives_and_keeps_its_way_back() {
     assert_eq!(commit(&store, |draft| draft.close_window()), None);
     assert_eq!(store.config_at_sequence(0).unwrap(), None, "what nothing refers to is forgotten");
 }
+
+#[test]
+fn the_way_back_of_a_window_has_both_what_was_stored_and_what_was_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stored, in_force) = (Id::new_v4(), Id::new_v4());
+    {
+        let store = Store::open(dir.path()).unwrap();
+        smol::block_on(store.commit(&Author::system("test"), move |draft: &mut Draft| {
+            draft.config.schedules.insert(schedule(stored, "stored"));
+            draft.applied.schedules.insert(schedule(in_force, "in force"));
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+        smol::block_on(store.commit(&Author::system("test"), |draft: &mut Draft| {
+            assert!(draft.open_window(draft.now, "try", "id", "name"));
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+        smol::block_on(store.commit(&Author::system("test"), |draft: &mut Draft| {
+            draft.config.schedules.clear();
+            draft.applied.schedules.clear();
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    let (config, applied) = store.window_target().unwrap().unwrap();
+    let names = |config: &Config| config.schedules.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&config), ["stored"]);
+    assert_eq!(names(&applied), ["in force"]);
+}
+
+fn schedule(id: Id, name: &str) -> crate::config::Schedule {
+    crate::config::Schedule {
+        id,
+        name: name.into(),
+        description: None,
+        time_ranges: vec!["08:00-12:00".into()],
+        days_of_week: vec!["Mon".into()],
+        enabled: true,
+        created_at: crate::config::Timestamp::UNIX_EPOCH,
+    }
+}
