@@ -4,6 +4,8 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
+pub mod names;
+pub mod print;
 
 use std::net::IpAddr;
 use std::time::Duration;
