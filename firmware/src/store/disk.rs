@@ -61,6 +61,8 @@ pub(super) struct Batch {
     /// Sequence and entry.
     pub journal: Vec<(u64, Vec<u8>)>,
     pub audit: Vec<(u64, AuditEntry)>,
+    /// Journal entries after the first and up to the second sequence become one.
+    pub fold_journal: Option<(u64, u64)>,
     /// Journal entries up to this sequence are no longer needed.
     pub forget_journal_to: Option<u64>,
     /// Takes away what lies beyond these: sequence, audit number.
@@ -133,32 +135,40 @@ fn read_meta<T: serde::de::DeserializeOwned>(
         .map_err(|error| StoreError::Read(format!("meta {name}: {error}")))
 }
 
+/// Where the store stood when the transaction began.
+pub(super) fn head_of(transaction: &ReadTransaction) -> Result<Head, StoreError> {
+    Ok(read_meta(transaction, META_HEAD)?.unwrap_or_default())
+}
+
 /// Sets the schema number within a migration's transaction.
 pub(super) fn set_schema(transaction: &redb::WriteTransaction, schema: u32) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert(META_SCHEMA, encode(&schema).as_slice())?;
     Ok(())
 }
 
+/// Marks the database as belonging to this key.
+pub(super) fn set_key_check(transaction: &redb::WriteTransaction, key: &StoreKey) -> Result<(), StoreError> {
+    let check = key.sealing(|| encode(&crate::config::Secret::new(KEY_CHECK)))?;
+    let mut meta = transaction.open_table(META).map_err(write_fault)?;
+    meta.insert(META_KEY_CHECK, check.as_slice()).map_err(write_fault)?;
+    Ok(())
+}
+
 /// Gives a new database its tables and numbers.
 pub(super) fn initialise(database: &Database, key: &StoreKey) -> Result<(), StoreError> {
-    let check = key.sealing(|| encode(&crate::config::Secret::new(KEY_CHECK)))?;
+    let transaction = database.begin_write().map_err(write_fault)?;
+    set_key_check(&transaction, key)?;
     let work = || -> Result<(), redb::Error> {
-        let transaction = database.begin_write()?;
         for table in [OBJECTS, APPLIED, IDENTITY, LEDGER] {
             transaction.open_table(table)?;
         }
         transaction.open_table(JOURNAL)?;
         transaction.open_table(AUDIT)?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(META_HEAD, encode(&Head::default()).as_slice())?;
-            meta.insert(META_KEY_CHECK, check.as_slice())?;
-        }
-        set_schema(&transaction, SCHEMA)?;
-        transaction.commit()?;
-        Ok(())
+        transaction.open_table(META)?.insert(META_HEAD, encode(&Head::default()).as_slice())?;
+        set_schema(&transaction, SCHEMA)
     };
-    work().map_err(|error| StoreError::Open(error.to_string()))
+    work().map_err(write_fault)?;
+    transaction.commit().map_err(write_fault)
 }
 
 /// Reads everything back.
@@ -170,7 +180,7 @@ pub(super) fn load(database: &Database, key: &StoreKey) -> Result<(Head, Snapsho
                 "secret.key is not the key this database was written with; put the right one back".into(),
             ));
         }
-        let head: Head = read_meta(&transaction, META_HEAD)?.unwrap_or_default();
+        let head = head_of(&transaction)?;
         let mut config = Config::default();
         let rows = load_rows(&transaction, OBJECTS, &mut config)?;
         let snapshot = Snapshot {
@@ -249,7 +259,8 @@ pub(super) fn write(
         write_rows(&transaction, APPLIED, &batch.applied)?;
         write_rows(&transaction, IDENTITY, &batch.identity)?;
         write_rows(&transaction, LEDGER, &batch.ledger)?;
-        if !batch.journal.is_empty() || batch.forget_journal_to.is_some() || batch.cut_after.is_some() {
+        let shortened = batch.forget_journal_to.is_some() || batch.fold_journal.is_some();
+        if !batch.journal.is_empty() || batch.cut_after.is_some() || shortened {
             let mut journal = transaction.open_table(JOURNAL)?;
             if let Some((sequence, _)) = batch.cut_after {
                 journal.retain_in(sequence + 1.., |_, _| false)?;
@@ -259,6 +270,9 @@ pub(super) fn write(
             }
             if let Some(sequence) = batch.forget_journal_to {
                 journal.retain_in(..=sequence, |_, _| false)?;
+            }
+            if let Some((from, to)) = batch.fold_journal {
+                super::journal::fold(&mut journal, from, to)?;
             }
         }
         if !batch.audit.is_empty() || batch.cut_after.is_some() {

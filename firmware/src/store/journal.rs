@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use redb::{ReadTransaction, TableDefinition, TableError};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Author, StoreError};
-use crate::config::document::{Document, RowChange};
+use crate::config::document::{Document, RowChange, encode};
 use crate::config::{Config, Timestamp};
 
 /// Journal sequence → [`Entry`] as JSON.
@@ -75,6 +75,21 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// The same without changes.
+    fn head(&self) -> Self {
+        Self {
+            at: self.at,
+            actor_id: self.actor_id.clone(),
+            author: self.author.clone(),
+            ip: self.ip,
+            comment: self.comment.clone(),
+            after: self.after,
+            changes: Vec::new(),
+        }
+    }
+}
+
 fn fault(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Read(format!("journal: {error}"))
 }
@@ -120,4 +135,38 @@ pub(super) fn undo(
         config.put_row(&kind, &key, row.as_ref().map(|row| row.get().as_bytes())).map_err(|e| fault(&e))?;
     }
     Ok(Some(config))
+}
+
+/// Makes one entry of those after sequence `from` and up to `to`. Nothing may refer to a state in between.
+/// What the entries cannot be read for stays as it is.
+pub(super) fn fold(
+    table: &mut redb::Table<'_, u64, &'static [u8]>,
+    from: u64,
+    to: u64,
+) -> Result<(), redb::StorageError> {
+    let mut folded: Option<Entry> = None;
+    let mut place: HashMap<(String, String), usize> = HashMap::new();
+    for row in table.range(from + 1..=to)? {
+        let (_, entry) = row?;
+        let Ok(entry) = serde_json::from_slice::<Entry>(entry.value()) else { return Ok(()) };
+        let into = folded.get_or_insert_with(|| Entry { after: from, changes: Vec::new(), ..entry.head() });
+        for change in entry.changes {
+            match place.get(&(change.kind.clone(), change.key.clone())) {
+                Some(&index) => {
+                    if let Some(earlier) = into.changes.get_mut(index) {
+                        earlier.after = change.after;
+                    }
+                }
+                None => {
+                    place.insert((change.kind.clone(), change.key.clone()), into.changes.len());
+                    into.changes.push(change);
+                }
+            }
+        }
+    }
+    let Some(mut folded) = folded else { return Ok(()) };
+    folded.changes.retain(|change| change.before.is_some() || change.after.is_some());
+    table.retain_in(from + 1..=to, |_, _| false)?;
+    table.insert(to, encode(&folded).as_slice())?;
+    Ok(())
 }

@@ -151,6 +151,15 @@ impl Ledger {
         }
     }
 
+    /// The two oldest journal sequences that something refers to. Costs one step per version of the oldest.
+    pub(super) fn oldest_span(&self) -> Option<(u64, u64)> {
+        let target = self.confirm.window.as_ref().map(|window| window.target);
+        let first = self.oldest_sequence()?;
+        let next = self.versions.iter().map(|version| version.sequence).find(|sequence| *sequence > first);
+        let next = next.into_iter().chain(target.filter(|target| *target > first)).min()?;
+        Some((first, next))
+    }
+
     /// The oldest journal sequence that something still refers to.
     pub(super) fn oldest_sequence(&self) -> Option<u64> {
         let version = self.versions.iter().next().map(|version| version.sequence);

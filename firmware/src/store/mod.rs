@@ -23,6 +23,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use redb::ReadableDatabase;
@@ -187,17 +188,11 @@ impl Store {
     /// As [`Store::open`], with options.
     pub fn open_with(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let lock = lock(dir)?;
-        migrate::run(dir)?;
         Self::start(dir, options, lock, disk::file_opener(dir))
     }
 
     fn start(dir: &Path, options: StoreOptions, lock: File, open: disk::Opener) -> Result<Self, StoreError> {
-        let database = open().map_err(|error| StoreError::Open(error.to_string()))?;
-        let schema = disk::schema_of(&database)?;
-        let key = seal::StoreKey::load(dir, schema.is_none())?;
-        if schema.is_none() {
-            disk::initialise(&database, &key)?;
-        }
+        let (database, key) = migrate::open(dir, &open)?;
         let (head, snapshot) = disk::load(&database, &key)?;
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -213,6 +208,7 @@ impl Store {
             head,
             audit_limit: options.audit_limit,
             broken: false,
+            folded_to: 0,
         };
         let thread = thread::Builder::new()
             .name("store".into())
@@ -276,15 +272,13 @@ impl Store {
 
     /// The configuration as it was at a version; `None` = no such version. Reads the disk.
     pub fn config_at(&self, version: u64) -> Result<Option<Config>, StoreError> {
-        let snapshot = self.snapshot();
-        let Some(version) = snapshot.ledger.versions.get(&version) else { return Ok(None) };
-        self.undo(&snapshot, version.sequence)
+        self.undo(|ledger| ledger.versions.get(&version).map(|version| version.sequence))
     }
 
     /// The configuration as it was at a journal sequence; `None` = the journal no longer reaches that far.
     /// Reads the disk.
     pub fn config_at_sequence(&self, sequence: u64) -> Result<Option<Config>, StoreError> {
-        self.undo(&self.snapshot(), sequence)
+        self.undo(|_| Some(sequence))
     }
 
     /// What a revert of the open commit-confirm window goes back to: what was stored and what was in force when
@@ -292,18 +286,29 @@ impl Store {
     pub fn window_target(&self) -> Result<Option<(Config, Config)>, StoreError> {
         let snapshot = self.snapshot();
         let Some(window) = &snapshot.ledger.confirm.window else { return Ok(None) };
-        let Some(stored) = self.undo(&snapshot, window.target)? else { return Ok(None) };
+        let Some(stored) = self.undo(|_| Some(window.target))? else { return Ok(None) };
         let applied = window.applied_target(&stored).map_err(|error| StoreError::Read(error.to_string()))?;
         Ok(Some((stored, applied)))
     }
 
-    fn undo(&self, snapshot: &Snapshot, target: u64) -> Result<Option<Config>, StoreError> {
-        // The snapshot is older than the transaction, so the journal reaches at least as far.
-        let transaction = self.read()?;
-        self.inner
-            .shared
-            .key
-            .sealing(|| journal::undo(&transaction, &snapshot.config, snapshot.sequence, target))?
+    fn undo(&self, target: impl Fn(&Ledger) -> Option<u64>) -> Result<Option<Config>, StoreError> {
+        // The journal must be read at the very moment of the snapshot. A commit is on the disk shortly before
+        // readers see it, so the two can differ for an instant.
+        for _ in 0..1000 {
+            let transaction = self.read()?;
+            let snapshot = self.snapshot();
+            if disk::head_of(&transaction)?.sequence != snapshot.sequence {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let Some(target) = target(&snapshot.ledger) else { return Ok(None) };
+            return self
+                .inner
+                .shared
+                .key
+                .sealing(|| journal::undo(&transaction, &snapshot.config, snapshot.sequence, target))?;
+        }
+        Err(StoreError::Read("the journal does not stay still".into()))
     }
 
     fn read(&self) -> Result<redb::ReadTransaction, StoreError> {

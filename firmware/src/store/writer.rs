@@ -20,6 +20,10 @@ const BATCH_LIMIT: usize = 256;
 /// How many journal entries stay when no version refers to any.
 const JOURNAL_WITHOUT_VERSIONS: u64 = 10_000;
 
+/// How many journal entries may lie between the oldest version and the next before they are made one: an
+/// active version that is much older than all others would keep every change since.
+pub(super) const FOLD_AFTER: u64 = 256;
+
 /// Tells the caller of a commit how it ended.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -61,6 +65,8 @@ pub(super) struct Writer {
     pub audit_limit: u64,
     /// A write failed; what the disk holds is not known until it was opened anew.
     pub broken: bool,
+    /// Up to where the journal before the oldest version but one was folded.
+    pub folded_to: u64,
 }
 
 impl Writer {
@@ -95,8 +101,13 @@ impl Writer {
         }
         head.writes += 1;
         batch.forget_journal_to = forgettable(&state, &before);
+        batch.fold_journal =
+            state.ledger.oldest_span().filter(|(from, to)| to - self.folded_to.max(*from) > FOLD_AFTER);
         let outcome = self.write(&batch, head);
         if outcome.is_ok() {
+            if let Some((_, to)) = batch.fold_journal {
+                self.folded_to = to;
+            }
             self.head = head;
             if state.revision != before.revision {
                 self.shared.publish(state);

@@ -1,6 +1,9 @@
 //! What the store promises, attacked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod faults;
+mod model;
+
 use std::convert::Infallible;
 use std::path::Path;
 
