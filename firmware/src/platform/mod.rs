@@ -2,6 +2,9 @@
 //! argument vectors; `sandbox` serves any development host without privileges and says that it is one.
 
 pub mod geoip;
+pub mod host;
+pub mod resolv;
+pub mod sandbox;
 
 use std::net::IpAddr;
 
