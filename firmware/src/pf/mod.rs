@@ -4,7 +4,10 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
+pub mod expand;
+mod lex;
 pub mod names;
+pub mod parse;
 pub mod print;
 
 use std::net::IpAddr;
