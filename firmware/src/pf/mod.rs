@@ -10,6 +10,8 @@ pub mod names;
 pub mod parse;
 pub mod print;
 
+pub use lex::keyword;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
