@@ -8,7 +8,9 @@ pub mod expand;
 mod lex;
 pub mod names;
 pub mod parse;
+pub mod packet;
 pub mod print;
+pub mod sim;
 
 pub use lex::keyword;
 
