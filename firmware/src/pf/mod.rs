@@ -6,6 +6,8 @@ pub mod ast;
 mod ast_words;
 pub mod packet;
 pub mod sim;
+pub mod names;
+pub mod print;
 
 use std::net::IpAddr;
 use std::time::Duration;
