@@ -191,8 +191,11 @@ mod tests {
     fn two() -> Interfaces {
         let nets = |list: &[&str]| list.iter().map(|n| n.parse::<IpNet>().unwrap()).collect::<Vec<_>>();
         Interfaces::new(vec![
-            SimInterface::new("em0", nets(&["203.0.113.2/24", "203.0.113.3/24", "fe80::1/64", "2001:db8::2/64"]))
-                .with_gateway("203.0.113.1".parse().unwrap()),
+            SimInterface::new(
+                "em0",
+                nets(&["203.0.113.2/24", "203.0.113.3/24", "fe80::1/64", "2001:db8::2/64"]),
+            )
+            .with_gateway("203.0.113.1".parse().unwrap()),
             SimInterface::new("em1", nets(&["192.168.1.1/24"])),
             SimInterface::new("lo0", nets(&["127.0.0.1/8"])),
         ])

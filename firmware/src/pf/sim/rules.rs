@@ -375,7 +375,9 @@ impl RuleList {
                 continue;
             }
             match (m.to.exact(), m.from.exact(), m.to.port) {
-                (Some(to), _, _) if self.by_value => bucket.by_destination.entry(to).or_default().push(number),
+                (Some(to), _, _) if self.by_value => {
+                    bucket.by_destination.entry(to).or_default().push(number)
+                }
                 (_, Some(from), _) if self.by_value => bucket.by_source.entry(from).or_default().push(number),
                 (_, _, Some(Port::Equal(port))) if self.by_value => {
                     bucket.by_port.entry(port).or_default().push(number);
@@ -401,12 +403,11 @@ impl Bucket {
     /// Numbers of the rules to look at for a packet, ascending. Addresses and port are those of the packet when
     /// evaluation began, which rules do not change.
     pub fn candidates(&self, src: IpAddr, dst: IpAddr, dst_port: u16) -> impl Iterator<Item = u32> + '_ {
-        let list = |found: Option<&'_ Vec<u32>>| -> &'_ [u32] { found.map_or(&[], |v| v.as_slice()) };
         let mut lists: [&[u32]; 4] = [
             self.by_destination.get(&dst).map_or(&[], Vec::as_slice),
             self.by_source.get(&src).map_or(&[], Vec::as_slice),
             self.by_port.get(&dst_port).map_or(&[], Vec::as_slice),
-            list(Some(&self.others)),
+            &self.others,
         ];
         std::iter::from_fn(move || {
             let first = lists.iter_mut().filter(|l| !l.is_empty()).min_by_key(|l| l[0])?;

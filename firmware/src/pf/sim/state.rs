@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::rules::RuleInfo;
+use super::rules::{RuleInfo, SourceLimits};
 use super::tcp::{self, Peer, Verdict};
 use crate::pf::ast::Timeout;
 use crate::pf::packet::{Direction, Icmp, Packet, Transport, protocol};
@@ -178,6 +178,8 @@ pub struct State {
     pub allow_options: bool,
     /// `log (all)`.
     pub log_all: bool,
+    /// Limits on its source, looked at when the connection is established.
+    pub source: Option<SourceLimits>,
     next: [u32; 2],
 }
 
@@ -203,6 +205,7 @@ pub struct Begin {
     pub reply_to: Option<Via>,
     pub allow_options: bool,
     pub log_all: bool,
+    pub source: Option<SourceLimits>,
 }
 
 impl State {
@@ -379,7 +382,7 @@ impl StateTable {
                     let found = Found { slot, side, from_originator };
                     if !state.bound {
                         floating = floating.or(Some(found));
-                    } else if *state.interface == *interface || (other && state.changes_family()) {
+                    } else if *state.interface == *interface || state.changes_family() {
                         return Some(found);
                     }
                 }
@@ -387,6 +390,11 @@ impl StateTable {
             }
         }
         floating
+    }
+
+    /// A state by the key of its stack side.
+    pub fn by_stack(&self, key: &Key) -> Option<&State> {
+        self.get(*self.heads[STACK].get(key)?)
     }
 
     /// Whether some state has this key on its wire side, so that a translation must take another port.
@@ -440,6 +448,7 @@ impl StateTable {
             reply_to: begin.reply_to,
             allow_options: begin.allow_options,
             log_all: begin.log_all,
+            source: begin.source,
             next,
         };
         state.count(packet.length, true);

@@ -90,7 +90,8 @@ pub fn open(tcp: &Tcp) -> (Peer, Peer) {
         scale,
         seen: true,
     };
-    let dst = Peer { state: TcpState::Closed, seq_low: 0, seq_high: 1, max_window: 1, scale: None, seen: false };
+    let dst =
+        Peer { state: TcpState::Closed, seq_low: 0, seq_high: 1, max_window: 1, scale: None, seen: false };
     (src, dst)
 }
 
@@ -160,8 +161,8 @@ pub fn follow(tcp: &Tcp, src: &mut Peer, dst: &mut Peer) -> Verdict {
         let loose = dst.state < TcpState::SynSent
             || dst.state >= TcpState::FinWait2
             || src.state >= TcpState::FinWait2;
-        let near = ahead(src.seq_high, end) + MAX_ACK_WINDOW >= 0
-            && ahead(seq, src.seq_low) + MAX_ACK_WINDOW >= 0;
+        let near =
+            ahead(src.seq_high, end) + MAX_ACK_WINDOW >= 0 && ahead(seq, src.seq_low) + MAX_ACK_WINDOW >= 0;
         if !(loose && near) {
             return Verdict::Mismatch;
         }
