@@ -4,8 +4,11 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
+pub mod expand;
+mod lex;
 pub mod names;
 pub mod packet;
+pub mod parse;
 pub mod print;
 pub mod sim;
 
