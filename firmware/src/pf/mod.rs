@@ -6,6 +6,8 @@ pub mod ast;
 mod ast_words;
 pub mod names;
 pub mod packet;
+pub mod pfctl;
+pub mod pflog;
 pub mod print;
 pub mod sim;
 
