@@ -2,10 +2,12 @@
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
 pub mod app;
+mod auth;
 pub mod call;
 mod encode;
 pub mod error;
 mod events;
+mod gate;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -26,5 +28,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    Vec::new()
+    auth::routes()
 }
