@@ -3,6 +3,9 @@
 
 pub mod fetch;
 pub mod geoip;
+pub mod host;
+pub mod resolv;
+pub mod sandbox;
 
 use std::net::IpAddr;
 
