@@ -6,6 +6,7 @@ pub mod call;
 mod encode;
 pub mod error;
 mod events;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -26,5 +27,6 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    Vec::new()
+    let areas = [openapi::routes()];
+    areas.into_iter().flatten().collect()
 }
