@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ApiError, Route};
-use crate::auth::Caller;
+use crate::auth::{Auth, Caller};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::store::Store;
@@ -15,6 +15,7 @@ use crate::store::Store;
 /// The appliance behind the API. One per process, shared.
 pub struct App {
     pub store: Store,
+    pub auth: Auth,
     pub pf: Arc<dyn Pf>,
     pub platform: Arc<dyn Platform>,
     pub gate: Arc<dyn Gate>,
@@ -49,6 +50,10 @@ pub trait Gate: Send + Sync {
         takes_ticket: bool,
         ip: Option<IpAddr>,
     ) -> Result<Option<Caller>, ApiError>;
+
+    /// The caller as of now, for a stream that has been open for a while: with the permissions now in force, or
+    /// `None` when the credential would no longer be accepted (logout, expiry, disabled user, deleted key).
+    fn current(&self, caller: &Caller) -> Option<Caller>;
 
     /// A caller was refused for lack of permission (403): the place for an audit entry.
     fn denied(&self, caller: &Caller, route: &Route);

@@ -2,11 +2,13 @@
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
 pub mod app;
+mod auth;
 pub mod call;
 mod encode;
 pub mod error;
 mod events;
 pub mod openapi;
+mod gate;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -29,4 +31,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 pub fn routes() -> Vec<Route> {
     let areas = [openapi::routes()];
     areas.into_iter().flatten().collect()
+    auth::routes()
 }
