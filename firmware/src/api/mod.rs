@@ -7,6 +7,7 @@ pub mod call;
 mod encode;
 pub mod error;
 mod events;
+pub mod openapi;
 mod gate;
 pub mod peer;
 pub mod reply;
@@ -16,7 +17,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
-mod ui;
+pub(crate) mod ui;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -28,5 +29,7 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
+    let areas = [openapi::routes()];
+    areas.into_iter().flatten().collect()
     auth::routes()
 }
