@@ -21,7 +21,7 @@ pub use permission::{Permission, PermissionSet};
 pub use rule::{Rule, Status};
 pub use schedule::Schedule;
 pub use secret::Secret;
-pub use settings::{AuthSettings, FirewallSettings, HistorySettings};
+pub use settings::{AuthSettings, DashboardSettings, FirewallSettings, HistorySettings};
 pub use system::System;
 pub use value::{Address, BadValue, Id, InterfaceName, Invalid, Label, PortRange, TableName, Timestamp};
 
@@ -40,6 +40,7 @@ document::document! {
             auth: AuthSettings => "auth",
             firewall: FirewallSettings => "firewall",
             history: HistorySettings => "history",
+            dashboard: DashboardSettings => "dashboard",
         }
     }
 }
