@@ -6,13 +6,29 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up.
 const ROOMS: [&str; 14] = [
-    "config", "store", "pf", "compile", "platform", "supervisor", "services", "apply", "live", "auth", "update",
-    "api", "console", "appliance",
+    "config",
+    "store",
+    "pf",
+    "compile",
+    "platform",
+    "supervisor",
+    "services",
+    "apply",
+    "live",
+    "auth",
+    "update",
+    "api",
+    "console",
+    "appliance",
 ];
 
 /// "knows nothing of": rooms that may not be used although they stand above.
-const UNKNOWN_TO: [(&str, &[&str]); 4] =
-    [("pf", &["store"]), ("platform", &["store"]), ("auth", &["pf", "services"]), ("console", &["store", "pf"])];
+const UNKNOWN_TO: [(&str, &[&str]); 4] = [
+    ("pf", &["store"]),
+    ("platform", &["store"]),
+    ("auth", &["pf", "services"]),
+    ("console", &["store", "pf"]),
+];
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -39,7 +55,8 @@ fn rooms_used(text: &str) -> Vec<&'static str> {
             None => vec![rest],
         };
         for name in names {
-            let word = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            let word =
+                name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             used.extend(ROOMS.iter().find(|room| **room == word));
         }
     }
@@ -73,13 +90,18 @@ fn only_the_api_knows_http() {
     for room in ROOMS.iter().take_while(|room| **room != "api") {
         for file in rust_files(&source.join(room)) {
             let text = std::fs::read_to_string(&file).unwrap();
-            assert!(!text.contains("tide::") && !text.contains("http_types"), "{} knows HTTP", file.display());
+            assert!(
+                !text.contains("tide::") && !text.contains("http_types"),
+                "{} knows HTTP",
+                file.display()
+            );
         }
     }
 }
 
 #[test]
 fn uses_are_found() {
-    let text = "use crate::config::Id;\nuse crate::{pf, store::Store};\n// crate::api\nlet x = crate::live::now();";
+    let text =
+        "use crate::config::Id;\nuse crate::{pf, store::Store};\n// crate::api\nlet x = crate::live::now();";
     assert_eq!(rooms_used(text), ["config", "pf", "store", "live"]);
 }

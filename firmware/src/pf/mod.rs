@@ -4,10 +4,10 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
-pub mod packet;
-pub mod sim;
 pub mod names;
+pub mod packet;
 pub mod print;
+pub mod sim;
 
 use std::net::IpAddr;
 use std::time::Duration;
