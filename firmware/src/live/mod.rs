@@ -49,6 +49,10 @@ const FEED_PAUSE: Duration = Duration::from_secs(2);
 /// A state table read this recently is not read again for a request.
 const STATES_FRESH: Duration = Duration::from_millis(200);
 
+async fn sleep(time: Duration) {
+    Timer::after(time).await;
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -175,8 +179,10 @@ impl Live {
     pub async fn sample(&self) -> Option<Arc<Sample>> {
         if self.inner.latest.load().is_none() {
             // Closes when the sample is there; nothing is ever sent.
-            let first = async { drop(self.inner.first.recv().await) };
-            future::or(first, async { drop(Timer::after(Duration::from_secs(2)).await) }).await;
+            let first = async {
+                let _ = self.inner.first.recv().await;
+            };
+            future::or(first, sleep(Duration::from_secs(2))).await;
         }
         self.latest()
     }
@@ -409,8 +415,10 @@ async fn feed_blocked(
             Some(packet) => inner.blocked().push(packet),
             None if stop.is_closed() => return,
             None => {
-                let pause = async { drop(Timer::after(FEED_PAUSE).await) };
-                future::or(async { drop(stop.recv().await) }, pause).await;
+                let stopped = async {
+                    let _ = stop.recv().await;
+                };
+                future::or(stopped, sleep(FEED_PAUSE)).await;
                 feed = inner.pf.logged();
             }
         }

@@ -245,7 +245,9 @@ where
 }
 
 async fn within(limit: Duration, work: impl Future<Output = ()>) {
-    future::or(work, async { drop(Timer::after(limit).await) }).await;
+    future::or(work, async {
+        Timer::after(limit).await;
+    }).await;
 }
 
 /// One unmasked text frame (RFC 6455 §5.2), gathered into writes of a fair size.
