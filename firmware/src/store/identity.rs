@@ -52,8 +52,8 @@ pub struct Totp {
     pub enabled: bool,
     /// Newest time step used; a step is good once.
     pub last_step: u64,
-    /// SHA-256 (hex) of the recovery codes still unused.
-    pub recovery_hashes: Vec<String>,
+    /// SHA-256 (hex) of the recovery codes still unused; sealed at rest, being of 48 bits only.
+    pub recovery_hashes: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
