@@ -3,6 +3,7 @@
 //! nothing of HTTP.
 
 pub mod pending;
+pub mod url_tables;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Draft;
-use crate::config::document::{Object, document};
+use crate::config::document::{Document, Object, RowError, document};
+use crate::config::secret::{self, Secret};
 use crate::config::{Config, Timestamp};
 
 document! {
@@ -69,8 +70,31 @@ pub struct ConfirmWindow {
     pub actor_id: String,
     pub started_by: String,
     pub target: u64,
+    /// Where the configuration in force differed from the stored one when the window opened: the way back
+    /// restores both.
+    pub applied: Vec<KeptRow>,
     /// Version that was active when the window opened.
     pub active_version: Option<u64>,
+}
+
+/// One row of the configuration in force, as JSON in a [`Secret`] since it may hold some. `None` = no such row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRow {
+    pub kind: String,
+    pub key: String,
+    pub row: Option<Secret>,
+}
+
+impl ConfirmWindow {
+    /// The configuration that was in force when the window opened, `stored` being what was stored then.
+    pub fn applied_target(&self, stored: &Config) -> Result<Config, RowError> {
+        let mut applied = stored.clone();
+        for kept in &self.applied {
+            let row = kept.row.as_ref().map(|row| row.expose().as_bytes());
+            applied.put_row(&kept.kind, &kept.key, row)?;
+        }
+        Ok(applied)
+    }
 }
 
 /// Whose state a new version is.
@@ -171,7 +195,7 @@ impl Draft {
             comment: new.comment,
             resource_count: new.resource_count,
             sequence: match new.moment {
-                Moment::Before => self.base_sequence,
+                Moment::Before => self.base.sequence,
                 Moment::After => SEQUENCE_TO_COME,
             },
         });
@@ -216,14 +240,24 @@ impl Draft {
         if self.ledger.confirm.window.is_some() {
             return false;
         }
+        let rows = secret::revealing(|| self.base.applied.row_changes_since(&self.base.config));
+        let applied = rows
+            .into_iter()
+            .map(|change| KeptRow {
+                kind: change.kind.into(),
+                key: change.key,
+                row: change.after.map(|row| Secret::new(String::from_utf8_lossy(&row))),
+            })
+            .collect();
         let window = ConfirmWindow {
+            applied,
             started_at: self.now,
             deadline,
             description: description.into(),
             actor_id: actor_id.into(),
             started_by: started_by.into(),
-            target: self.base_sequence,
-            active_version: self.ledger.active_version().map(|version| version.version),
+            target: self.base.sequence,
+            active_version: self.base.ledger.active_version().map(|version| version.version),
         };
         self.ledger.confirm = ConfirmSlot { window: Some(window) }.into();
         true
@@ -234,10 +268,5 @@ impl Draft {
         let window = self.ledger.confirm.window.clone()?;
         self.ledger.confirm = ConfirmSlot::default().into();
         Some(window)
-    }
-
-    /// Whether the configuration is still the same value as `config`, by sharing where possible.
-    pub fn config_is(&self, config: &Config) -> bool {
-        self.config == *config
     }
 }

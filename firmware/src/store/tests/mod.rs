@@ -342,3 +342,63 @@ fn a_commit_costs_what_it_changes_not_what_is_there() {
     });
     assert!(ratios.any(|ratio| ratio <= 2.0));
 }
+
+#[test]
+fn the_way_back_of_a_window_has_both_what_was_stored_and_what_was_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stored, in_force) = (Id::new_v4(), Id::new_v4());
+    {
+        let store = Store::open(dir.path()).unwrap();
+        smol::block_on(store.commit(&Author::system("test"), move |draft: &mut Draft| {
+            draft.config.schedules.insert(schedule(stored, "stored"));
+            draft.applied.schedules.insert(schedule(in_force, "in force"));
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+        smol::block_on(store.commit(&Author::system("test"), |draft: &mut Draft| {
+            assert!(draft.open_window(draft.now, "try", "id", "name"));
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+        smol::block_on(store.commit(&Author::system("test"), |draft: &mut Draft| {
+            draft.config.schedules.clear();
+            draft.applied.schedules.clear();
+            Ok::<(), StoreError>(())
+        }))
+        .unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    let (config, applied) = store.window_target().unwrap().unwrap();
+    let names = |config: &Config| config.schedules.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&config), ["stored"]);
+    assert_eq!(names(&applied), ["in force"]);
+}
+
+fn schedule(id: Id, name: &str) -> crate::config::Schedule {
+    crate::config::Schedule {
+        id,
+        name: name.into(),
+        description: None,
+        time_ranges: vec!["08:00-12:00".into()],
+        days_of_week: vec!["Mon".into()],
+        enabled: true,
+        created_at: crate::config::Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn tokens_that_have_run_out_are_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    commit(&store, |draft| {
+        for (jti, days) in [("old", -1_i64), ("live", 1)] {
+            let expires_at = draft.now + jiff::SignedDuration::from_hours(24 * days);
+            draft.identity.revoked_tokens.insert(identity::RevokedToken { jti: jti.into(), expires_at });
+        }
+    });
+    let left = |store: &Store| {
+        store.snapshot().identity.revoked_tokens.iter().map(|token| token.jti.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&store), ["live"], "the first commit cleans");
+    assert_eq!(left(&reopen(store, dir.path())), ["live"]);
+}
