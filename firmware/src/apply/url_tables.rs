@@ -58,12 +58,14 @@ pub struct UrlTables {
     directory: PathBuf,
     inside_allowed: bool,
     tables: Mutex<HashMap<Id, Table>>,
+    wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
 impl UrlTables {
     /// Copies are kept in `directory`. `inside_allowed`: private and loopback servers may be asked.
     pub fn new(directory: impl Into<PathBuf>, inside_allowed: bool) -> Self {
-        Self { directory: directory.into(), inside_allowed, tables: Mutex::default() }
+        let tables = Mutex::default();
+        Self { directory: directory.into(), inside_allowed, tables, wake: async_channel::bounded(1) }
     }
 
     fn path(&self, id: Id) -> PathBuf {
@@ -93,9 +95,18 @@ impl UrlTables {
         })
     }
 
-    /// Makes the alias due at once.
-    pub fn refresh_now(&self, id: Id) {
-        self.with_table(id, |table| table.due = Some(Instant::now()));
+    /// Makes every table due at once.
+    pub fn refresh_all(&self) {
+        for table in self.tables.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            table.due = None;
+        }
+        // Full means that somebody has already asked.
+        self.wake.0.try_send(()).ok();
+    }
+
+    /// Receives when tables were made due out of turn.
+    pub fn woken(&self) -> async_channel::Receiver<()> {
+        self.wake.1.clone()
     }
 
     /// Forgets copies of aliases that are gone, and tells which of the others are due, and when the next one is.
