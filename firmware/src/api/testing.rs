@@ -43,7 +43,13 @@ impl ListGate {
             role_id: "builtin-admin".into(),
             role: "admin".into(),
             permissions,
-            credential: Credential::Token { jti: "test".into(), enrolment_only: false },
+            credential: Credential::Token {
+                jti: "test".into(),
+                session: None,
+                enrolment_only: false,
+                issued_at: 0,
+                expires_at: i64::MAX,
+            },
             ip,
         }
     }
@@ -73,7 +79,7 @@ impl Gate for ListGate {
         }
         let hexadecimal = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let ticket = ticket.filter(|_| takes_ticket).filter(hexadecimal);
-        Ok(ticket.map(|_| Caller { credential: Credential::Ticket, ..Self::caller(PermissionSet::ALL, ip) }))
+        Ok(ticket.map(|_| Self::caller(PermissionSet::ALL, ip)))
     }
     fn current(&self, caller: &Caller) -> Option<Caller> {
         Some(caller.clone())

@@ -13,10 +13,13 @@ mod prometheus;
 mod status;
 mod ws;
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Access, ApiError, Call, Reply, Route};
+use super::{Access, ApiError, App, Call, Reply, Route};
+use crate::auth::Caller;
 use crate::config::Permission;
 use crate::live::fanout::StreamPermit;
 
@@ -127,4 +130,13 @@ fn stream_permit(call: &Call) -> Result<StreamPermit, ApiError> {
         .streams()
         .open(user)
         .map_err(|refusal| ApiError::new(429, refusal.to_string()).with_header("Retry-After", "5"))
+}
+
+/// How often the caller of an open stream is looked at again.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// The caller of an open stream as of now; `None` ends the stream: the credential no longer counts, or the
+/// caller has lost a permission. (The client comes again with what it may do then.)
+fn current(app: &App, caller: &Caller) -> Option<Caller> {
+    app.gate.current(caller).filter(|now| now.permissions.covers(caller.permissions))
 }

@@ -1,21 +1,16 @@
 //! `GET /pending`, `GET /pending/stream` and `POST /reload`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_io::Timer;
 use futures_lite::future;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::stream_permit;
+use super::{RECHECK, current, stream_permit};
 use crate::api::{ApiError, App, Call, Reply};
 use crate::apply::{AdminConnection, ApplyError, Pending, Step};
 use crate::auth::Caller;
-use crate::config::Permission;
-
-/// How often the caller of an open stream is looked at again.
-pub const RECHECK: Duration = Duration::from_secs(10);
 
 pub async fn pending(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(&call.app.applier.pending()))
@@ -66,12 +61,12 @@ async fn send_changes(app: Arc<App>, mut caller: Caller, sender: async_channel::
         now = match future::or(gone, future::or(change, due)).await {
             Event::Gone | Event::Change(None) => return,
             Event::Change(state) => state,
-            Event::Recheck => match app.gate.current(&caller) {
-                Some(current) if current.may(Permission::DashboardView) => {
-                    caller = current;
+            Event::Recheck => match current(&app, &caller) {
+                Some(now) => {
+                    caller = now;
                     None
                 }
-                _ => return,
+                None => return,
             },
         };
     }

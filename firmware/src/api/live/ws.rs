@@ -12,12 +12,10 @@ use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error as WsError, Message};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, StreamExt, future};
 
-use super::pending::RECHECK;
-use super::stream_permit;
+use super::{RECHECK, current, stream_permit};
 use crate::api::reply::WebSocket;
 use crate::api::{ApiError, App, Call, Reply};
 use crate::auth::Caller;
-use crate::config::Permission;
 use crate::live::fanout::{News, Subscription};
 use crate::live::tick::Audience;
 
@@ -218,11 +216,6 @@ impl Talk {
     }
 }
 
-/// The caller as of now, if the stream may stay open.
-fn current(app: &App, caller: &Caller) -> Option<Caller> {
-    app.gate.current(caller).filter(|current| current.may(Permission::DashboardView))
-}
-
 /// Waits for a client that reads slowly, but not for ever, and not for one who may no longer listen.
 async fn patiently<F>(app: &App, caller: &Caller, write: F) -> Result<(), End>
 where
@@ -247,7 +240,8 @@ where
 async fn within(limit: Duration, work: impl Future<Output = ()>) {
     future::or(work, async {
         Timer::after(limit).await;
-    }).await;
+    })
+    .await;
 }
 
 /// One unmasked text frame (RFC 6455 §5.2), gathered into writes of a fair size.
