@@ -15,6 +15,7 @@ pub mod rule;
 pub mod schedule;
 pub mod secret;
 pub mod settings;
+pub mod setup;
 pub mod shaping;
 pub mod system;
 pub mod tls;

@@ -14,8 +14,8 @@ use crate::config::rule::{Endpoint, StateOptions};
 use crate::config::settings::{Tuning, TuningEntry};
 use crate::config::vpn::WireGuard;
 use crate::config::{
-    Address, Alias, AuthSettings, Collection, Config, FirewallSettings, GeoIpRule, InterfaceName,
-    Invalid, NatRule, Object, PortRange, Rule, Schedule, Secret, System, Timestamp,
+    Address, Alias, AuthSettings, Collection, Config, FirewallSettings, GeoIpRule, InterfaceName, Invalid,
+    NatRule, Object, PortRange, Rule, Schedule, Secret, System, Timestamp,
 };
 
 const MAX_STATES_KEY: &str = "pf.max_states";
