@@ -2,7 +2,7 @@
 //! with the field's name.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -25,6 +25,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// Client address: the socket's peer, or the right-most untrusted hop behind a trusted proxy.
     pub ip: Option<IpAddr>,
+    /// The appliance's end of the connection, where there is one.
+    pub local_addr: Option<SocketAddr>,
     /// Request headers, names in lower case.
     pub headers: HashMap<String, String>,
 }

@@ -41,6 +41,9 @@ impl ApiError {
         self.headers.push((name, value.into()));
         self
     }
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
 }
 
 impl From<Invalid> for ApiError {

@@ -3,12 +3,28 @@
 
 pub mod app;
 pub mod call;
+mod encode;
 pub mod error;
+mod events;
+pub mod peer;
 pub mod reply;
 pub mod route;
+pub mod router;
+pub mod server;
+#[doc(hidden)]
+pub mod testing;
+mod tree;
+mod ui;
 
-pub use app::App;
+pub use app::{App, Gate};
 pub use call::{Call, Page};
 pub use error::ApiError;
+pub use peer::Peer;
 pub use reply::Reply;
 pub use route::{Access, Route};
+pub use router::{Api, Cors, Options, app, app_with};
+
+/// Every operation of this build: the areas, one after the other.
+pub fn routes() -> Vec<Route> {
+    Vec::new()
+}

@@ -2,15 +2,27 @@
 //! way back when a step fails. One apply at a time. Called by the API, by start-up and by timers; knows
 //! nothing of HTTP.
 
+pub mod confirm;
+pub mod lockout;
+pub mod machine;
 pub mod pending;
+pub mod schedules;
+pub mod url_tables;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use async_lock::Mutex as AsyncMutex;
+use machine::{Compiled, Machine};
 pub use pending::Pending;
+use url_tables::UrlTables;
 
+use crate::config::{Config, Id, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
+use crate::platform::geoip::GeoIp;
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
 
 /// Why the machine was not made to match.
@@ -38,11 +50,17 @@ pub enum ReplaceError<E> {
     Apply(#[from] ApplyError),
 }
 
-impl<E> From<CommitError<E>> for ReplaceError<E> {
-    fn from(error: CommitError<E>) -> Self {
+impl<E> From<StoreError> for ReplaceError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Apply(ApplyError::Store(error))
+    }
+}
+
+impl<E> From<CommitError<ReplaceError<E>>> for ReplaceError<E> {
+    fn from(error: CommitError<ReplaceError<E>>) -> Self {
         match error {
-            CommitError::Refused(refusal) => Self::Refused(refusal),
-            CommitError::Store(error) => Self::Apply(ApplyError::Store(error)),
+            CommitError::Refused(refusal) => refusal,
+            CommitError::Store(error) => error.into(),
         }
     }
 }
@@ -80,23 +98,87 @@ pub struct Applier {
 
 struct Inner {
     store: Store,
-    pf: Arc<dyn Pf>,
-    platform: Arc<dyn Platform>,
+    machine: Arc<Machine>,
+    /// Held for the length of an apply.
+    turn: AsyncMutex<()>,
+    /// Schedules that were open when the rules were loaded last.
+    open: Mutex<BTreeSet<Id>>,
+    pending: Mutex<pending::Tracker>,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Applier {
-    pub fn new(store: Store, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>) -> Self {
-        Self { inner: Arc::new(Inner { store, pf, platform }) }
+    pub fn new(
+        store: Store,
+        pf: Arc<dyn Pf>,
+        platform: Arc<dyn Platform>,
+        geoip: Arc<GeoIp>,
+        url_tables: Arc<UrlTables>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables)),
+                turn: AsyncMutex::new(()),
+                open: Mutex::default(),
+                pending: Mutex::default(),
+            }),
+        }
     }
-    /// `POST /reload`: aliases, geo-IP, filter rules and NAT as stored.
+
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.inner.machine
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// At start-up: pf on, and the configuration that was applied last loaded; edits that were pending before
+    /// a restart are pending after it. A revert that came due while the process was down happens here.
+    pub async fn start(&self) -> Result<Report, ApplyError> {
+        let turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        self.on_machine(|machine| machine.pf.set_enabled(true))
+            .await
+            .map_err(|error| ApplyError::Step { step: "pf".into(), reason: error.to_string() })?;
+        let outcome = self.load(&applied).await;
+        drop(turn);
+        self.refresh_pending();
+        self.revert_if_due().await;
+        outcome
+    }
+
+    /// `POST /reload`: aliases, geo-IP, filter rules and NAT as stored. What fails stays pending, and the
+    /// rules that were loaded before stay loaded.
     pub async fn reload(
         &self,
         author: &Author,
         admin: Option<AdminConnection>,
     ) -> Result<Report, ApplyError> {
-        todo!()
+        let _turn = self.inner.turn.lock().await;
+        let target = self.inner.store.snapshot().config.clone();
+        let compiled = self.compile(&target).await?;
+        self.refuse_lockout(&compiled, &target, admin).await?;
+        self.inner.machine.url_tables.refresh_all();
+        let report = self.load_compiled(&target, compiled).await?;
+        let audit = applied_audit(&report);
+        let outcome = self
+            .inner
+            .store
+            .commit(author, move |draft: &mut Draft| {
+                draft.applied = target;
+                draft.audit.extend(audit);
+                Ok::<(), ApplyError>(())
+            })
+            .await;
+        self.refresh_pending();
+        match outcome {
+            Ok(()) => Ok(report),
+            Err(CommitError::Refused(error)) => Err(error),
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
     }
+
     /// Changes the stored configuration and makes the machine match at once (import, restore, revert), or
     /// leaves both as they were. `change` edits `draft.config`; `draft.applied` is set here.
     pub async fn replace<E, F>(
@@ -109,8 +191,73 @@ impl Applier {
         E: Send + 'static,
         F: FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
     {
-        todo!()
+        self.replace_both(author, admin, move |draft| {
+            change(draft)?;
+            draft.applied = draft.config.clone();
+            Ok(())
+        })
+        .await
     }
+
+    /// As [`Applier::replace`], `change` setting `draft.applied` itself: what it sets is what is loaded.
+    pub async fn replace_both<E, F>(
+        &self,
+        author: &Author,
+        admin: Option<AdminConnection>,
+        change: F,
+    ) -> Result<Report, ReplaceError<E>>
+    where
+        E: Send + 'static,
+        F: FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
+    {
+        let _turn = self.inner.turn.lock().await;
+        let machine = self.inner.machine.clone();
+        let store = self.inner.store.clone();
+        let guarded = self.guarded(admin);
+        // Compiled and checked inside the commit, so that what is refused was never stored; loaded after it,
+        // so that what is in force is on disk. A load that fails takes the commit back.
+        let (before, target, compiled) = store
+            .commit(author, move |draft: &mut Draft| {
+                let before = (draft.config.clone(), draft.applied.clone());
+                change(draft).map_err(ReplaceError::Refused)?;
+                let compiled = machine.compile(&draft.applied)?;
+                machine.check(&compiled)?;
+                if let Some(admin) = guarded {
+                    lockout::check(&machine, &compiled, &draft.applied, admin)?;
+                }
+                draft.audit.extend(applied_audit(&Report::default()));
+                Ok::<_, ReplaceError<E>>((before, draft.applied.clone(), compiled))
+            })
+            .await?;
+        match self.load_compiled(&target, compiled).await {
+            Ok(report) => {
+                self.refresh_pending();
+                Ok(report)
+            }
+            Err(error) => {
+                let (config, applied) = before;
+                let back = store
+                    .commit(&Author::system("system"), move |draft: &mut Draft| {
+                        draft.config = config;
+                        draft.applied = applied;
+                        draft.audit.push(NewAudit {
+                            action: "config_changed",
+                            source: "engine",
+                            details: "taken back: pf refused to load it".into(),
+                            ..NewAudit::default()
+                        });
+                        Ok::<(), ApplyError>(())
+                    })
+                    .await;
+                if let Err(failure) = back {
+                    log::error!("taking a configuration back: {failure}");
+                }
+                self.refresh_pending();
+                Err(error.into())
+            }
+        }
+    }
+
     /// Changes something that acts at once without applying other pending edits (block logging): `change`
     /// edits a configuration, and is run on both the stored and the applied one.
     pub async fn amend<E, F>(
@@ -121,20 +268,177 @@ impl Applier {
     ) -> Result<Report, ReplaceError<E>>
     where
         E: Send + 'static,
-        F: Fn(&mut crate::config::Config) -> Result<(), E> + Send + 'static,
+        F: Fn(&mut Config) -> Result<(), E> + Send + 'static,
     {
-        todo!()
+        self.replace_both(author, None, move |draft| {
+            change(&mut draft.config)?;
+            change(&mut draft.applied)?;
+            draft.audit.push(audit);
+            Ok(())
+        })
+        .await
     }
-    /// Fills the pf tables of the stored host, network and URL aliases at once; rules stay as they are.
+
+    /// Fills the pf tables of the stored aliases at once; rules stay as they are.
     pub async fn fill_alias_tables(&self) -> Result<(), ApplyError> {
-        todo!()
+        let _turn = self.inner.turn.lock().await;
+        let config = self.inner.store.snapshot().config.clone();
+        self.on_machine(move |machine| machine.fill_alias_tables(&config)).await.map(|_| ())
     }
-    /// Stored changes not yet applied.
-    pub fn pending(&self) -> Pending {
-        todo!()
+
+    async fn on_machine<T: Send + 'static>(&self, f: impl FnOnce(&Machine) -> T + Send + 'static) -> T {
+        let machine = self.inner.machine.clone();
+        blocking::unblock(move || f(&machine)).await
     }
-    /// Receives the pending flags each time they change; the newest only for a slow reader.
-    pub fn watch_pending(&self) -> async_channel::Receiver<Pending> {
-        todo!()
+
+    async fn compile(&self, config: &Config) -> Result<Compiled, ApplyError> {
+        let config = config.clone();
+        self.on_machine(move |machine| {
+            let compiled = machine.compile(&config)?;
+            machine.check(&compiled)?;
+            Ok(compiled)
+        })
+        .await
     }
+
+    async fn load(&self, config: &Config) -> Result<Report, ApplyError> {
+        let compiled = self.compile(config).await?;
+        self.load_compiled(config, compiled).await
+    }
+
+    async fn load_compiled(&self, config: &Config, compiled: Compiled) -> Result<Report, ApplyError> {
+        let open = schedules::open(config, Timestamp::now());
+        let report = self.on_machine(move |machine| machine.load(&compiled)).await?;
+        *self.inner.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        Ok(report)
+    }
+
+    /// The lock-out check counts unless the administrator has said so, or a commit-confirm will undo it.
+    fn guarded(&self, admin: Option<AdminConnection>) -> Option<AdminConnection> {
+        admin.filter(|admin| !admin.confirmed && !self.confirm_status().active)
+    }
+
+    async fn refuse_lockout(
+        &self,
+        compiled: &Compiled,
+        config: &Config,
+        admin: Option<AdminConnection>,
+    ) -> Result<(), ApplyError> {
+        let Some(admin) = self.guarded(admin) else { return Ok(()) };
+        let (compiled, config) = (compiled.clone(), config.clone());
+        self.on_machine(move |machine| lockout::check(machine, &compiled, &config, admin)).await
+    }
+
+    /// Every minute: when the set of open schedules has changed, the applied rules are loaded again, and the
+    /// states of rules whose window has closed are killed.
+    pub async fn schedule_tick(&self, now: Timestamp) -> Result<bool, ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        let after = schedules::open(&applied, now);
+        let before = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if before == after {
+            return Ok(false);
+        }
+        let closed = schedules::closed_rules(&applied, &before, &after);
+        let compiled = {
+            let applied = applied.clone();
+            self.on_machine(move |machine| machine.compile_at(&applied, now)).await?
+        };
+        self.on_machine(move |machine| {
+            machine.load(&compiled)?;
+            machine.kill_states_of(closed);
+            Ok::<(), ApplyError>(())
+        })
+        .await?;
+        *self.inner.open.lock().unwrap_or_else(PoisonError::into_inner) = after;
+        Ok(true)
+    }
+
+    /// Runs for the life of the process: schedules at each minute, URL tables at their intervals, pending
+    /// flags after each commit, and a pf that was flushed by hand loaded again.
+    pub async fn run(self) {
+        let revisions = self.inner.store.watch();
+        let pending = async {
+            while revisions.recv().await.is_ok() {
+                self.refresh_pending();
+            }
+        };
+        let minutes = async {
+            loop {
+                let now = Timestamp::now();
+                let into = now.as_millisecond().rem_euclid(60_000) as u64;
+                async_io::Timer::after(Duration::from_millis(60_000 - into)).await;
+                if let Err(error) = self.schedule_tick(Timestamp::now()).await {
+                    log::error!("schedules: {error}");
+                }
+                self.watch_pf().await;
+            }
+        };
+        use futures_lite::future::zip;
+        zip(zip(pending, minutes), zip(self.run_url_tables(), self.run_confirm())).await;
+    }
+
+    /// Loads the applied configuration again when pf no longer holds it.
+    async fn watch_pf(&self) {
+        if self.on_machine(Machine::intact).await {
+            return;
+        }
+        log::warn!("pf does not hold the applied rules; loading them again");
+        let _turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        if let Err(error) = self.on_machine(|machine| machine.pf.set_enabled(true)).await {
+            log::error!("pf: {error}");
+        }
+        self.on_machine(Machine::forget).await;
+        if let Err(error) = self.load(&applied).await {
+            log::error!("loading the applied rules again: {error}");
+        }
+    }
+
+    async fn run_url_tables(&self) {
+        let changes = self.inner.store.watch();
+        loop {
+            let config = self.inner.store.snapshot().config.clone();
+            let (due, next) = self.inner.machine.url_tables.due(&config);
+            for alias in due {
+                self.on_machine(move |machine| {
+                    if machine.url_tables.refresh(&alias) {
+                        let entries = machine.url_tables.entries(alias.id);
+                        if let Err(error) = machine.fill_table(&alias.name, &entries) {
+                            log::error!("URL table {}: {error}", alias.name);
+                        }
+                    }
+                })
+                .await;
+            }
+            let wait = async {
+                match next {
+                    Some(at) => async_io::Timer::at(at).await,
+                    None => futures_lite::future::pending().await,
+                };
+                true
+            };
+            let woken = self.inner.machine.url_tables.woken();
+            let poke = async { woken.recv().await.is_ok() };
+            let change = async { changes.recv().await.is_ok() };
+            if !futures_lite::future::or(wait, futures_lite::future::or(change, poke)).await {
+                return;
+            }
+        }
+    }
+}
+
+/// The two audit entries of a load: filter and NAT (contract/live.md §8).
+fn applied_audit(report: &Report) -> [NewAudit; 2] {
+    let detail = |step: &str, anchor: &str, what: &str| {
+        let found = report.steps.iter().find(|done| done.step == step);
+        let count = found.and_then(|done| done.detail.split(' ').next()).unwrap_or("the");
+        format!("{count} {what} applied to anchor {anchor}")
+    };
+    let entry =
+        |source, details| NewAudit { action: "rules_applied", source, details, ..NewAudit::default() };
+    [
+        entry("engine", detail("filter", "aifw", "rules")),
+        entry("nat_engine", detail("nat", "aifw-nat", "NAT rules")),
+    ]
 }

@@ -1,1 +1,3 @@
-//! What happens now: sampling once a second for everybody, ring tiers, fan-out. Knows nothing of HTTP.
+//! Live data.
+
+pub mod series;

@@ -2,6 +2,12 @@
 //! asks a packet filter goes through the [`Pf`] trait; the simulator and pfctl stand behind it alike.
 
 pub mod absent;
+pub mod ast;
+mod ast_words;
+pub mod names;
+pub mod packet;
+pub mod print;
+pub mod sim;
 
 use std::net::IpAddr;
 use std::time::Duration;

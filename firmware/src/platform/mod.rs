@@ -1,7 +1,11 @@
 //! The machine: its interfaces, its vital signs, its power switch. `freebsd` drives the real tools with
 //! argument vectors; `sandbox` serves any development host without privileges and says that it is one.
 
+pub mod fetch;
 pub mod geoip;
+pub mod host;
+pub mod resolv;
+pub mod sandbox;
 
 use std::net::IpAddr;
 

@@ -142,7 +142,7 @@ fn flatten<A: Copy + Ord>(
     while let Some(inner) = open.pop() {
         close(&mut open, &mut flat, inner);
     }
-    flat.sort_by(|a, b| a.start.cmp(&b.start));
+    flat.sort_by_key(|span| span.start);
     flat.shrink_to_fit();
     flat
 }
