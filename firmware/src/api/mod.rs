@@ -14,7 +14,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
-mod ui;
+pub(crate) mod ui;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
