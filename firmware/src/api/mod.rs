@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
@@ -27,5 +28,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    [live::routes()].concat()
+    [live::routes(), config::routes()].concat()
 }

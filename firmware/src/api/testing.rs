@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::future::{Future, IntoFuture};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Async;
@@ -23,11 +25,13 @@ use futures_lite::AsyncReadExt;
 use serde_json::Value;
 use tide::http::{self, Method, Url};
 
+use super::app::Traffic;
 use super::reply::Io;
 use super::router::{Api, Upgrade};
-use super::{ApiError, Gate, Peer, Route};
+use super::{ApiError, App, Gate, Peer, Route};
 use crate::auth::{Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
+use crate::store::Store;
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
 /// A ticket is any hexadecimal text, and holds every permission.
@@ -85,6 +89,19 @@ impl Gate for ListGate {
         Some(caller.clone())
     }
     fn denied(&self, _caller: &Caller, _route: &Route) {}
+}
+
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`].
+#[allow(clippy::expect_used)]
+pub fn bare_app(dir: &Path) -> App {
+    App {
+        store: Store::open(dir).expect("a store can be made in the directory"),
+        pf: Arc::new(crate::pf::absent::Absent),
+        platform: Arc::new(crate::platform::sandbox::Sandbox::new(dir)),
+        gate: Arc::new(ListGate),
+        after_write: Vec::new(),
+        traffic: Traffic::default(),
+    }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

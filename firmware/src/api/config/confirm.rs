@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{ApiError, Call, Reply};
 use crate::apply::confirm::ConfirmError;
-use crate::config::backup;
+use crate::config::backup::{self, Findings};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -48,35 +48,18 @@ pub async fn status(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(&call.app.applier.confirm_status()))
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Check {
-    /// No errors.
-    valid: bool,
-    errors: Vec<String>,
-    warnings: Vec<String>,
-    info: Vec<String>,
-}
-
 /// For the schema of `{"data": {...}}`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckAnswer {
-    data: Check,
+    data: Findings,
 }
 
 pub async fn check(call: Call) -> Result<Reply, ApiError> {
     let app = call.app;
-    let check = blocking::unblock(move || {
-        let found = backup::check(&app.store.snapshot().config);
-        let mut check =
-            Check { valid: true, errors: found.errors, warnings: found.warnings, info: found.info };
-        match app.pf.info() {
-            Ok(info) if info.enabled => check.info.push("pf is enabled and responding".into()),
-            Ok(_) => check.warnings.push("pf is responding, but not enabled".into()),
-            Err(error) => check.warnings.push(format!("pf is not responding: {error}")),
-        }
-        check.valid = check.errors.is_empty();
-        check
+    let data = blocking::unblock(move || {
+        let pf_responds = app.pf.info().inspect_err(|error| log::warn!("pf: {error}")).is_ok();
+        backup::check(&app.store.snapshot().config, pf_responds)
     })
     .await;
-    Ok(Reply::json(&CheckAnswer { data: check }))
+    Ok(Reply::json(&CheckAnswer { data }))
 }
