@@ -6,6 +6,11 @@ pub mod ast;
 mod ast_words;
 pub mod names;
 pub mod packet;
+pub mod expand;
+mod lex;
+pub mod names;
+pub mod packet;
+pub mod parse;
 pub mod print;
 pub mod sim;
 

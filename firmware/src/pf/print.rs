@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Formatter, Write};
 use ipnet::IpNet;
 
 use super::ast::*;
+use super::lex::keyword;
 use super::names;
 
 /// Prints a value in the words of `pfctl -sr`, `-sn` and `-vn`: services and ICMP types by name, `port = http`.
@@ -422,7 +423,7 @@ fn print_options(f: &mut Formatter<'_>, options: &FilterOptions, style: Style) -
         write!(f, " {flags}")?;
     }
     if let Some(icmp) = &options.icmp {
-        print_icmp(f, icmp)?;
+        print_icmp(f, icmp, style)?;
     }
     if let Some(tos) = options.tos {
         write!(f, " tos 0x{tos:02x}")?;
@@ -552,15 +553,16 @@ impl Display for TcpFlags {
     }
 }
 
-fn print_icmp(f: &mut Formatter<'_>, icmp: &IcmpMatch) -> fmt::Result {
+fn print_icmp(f: &mut Formatter<'_>, icmp: &IcmpMatch, style: Style) -> fmt::Result {
     f.write_str(match icmp.family {
         Family::Inet => " icmp-type ",
         Family::Inet6 => " icmp6-type ",
     })?;
     list(f, &icmp.types, |f, item| {
         match names::icmp_type_name(icmp.family, item.kind) {
-            Some(name) => f.write_str(name)?,
-            None => write!(f, "{}", item.kind)?,
+            // "skip" is a reserved word too; pf prints it and cannot read it.
+            Some(name) if style == Style::Loaded || keyword(name).is_none() => f.write_str(name)?,
+            _ => write!(f, "{}", item.kind)?,
         }
         match item.code {
             None => Ok(()),
