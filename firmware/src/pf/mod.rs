@@ -4,8 +4,6 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
-pub mod names;
-pub mod packet;
 pub mod expand;
 mod lex;
 pub mod names;

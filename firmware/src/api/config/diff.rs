@@ -81,10 +81,10 @@ impl<'a> Pair<'a> {
     }
     /// The objects of an array by their id.
     fn objects(self) -> BTreeMap<String, Pair<'a>> {
-        let none = Vec::new();
-        let full = self.full.as_array().unwrap_or(&none).iter();
-        let shown = self.shown.as_array().map_or(&[] as &[Value], Vec::as_slice);
-        full.enumerate()
+        let list = |value: &'a Value| value.as_array().map_or(&[] as &[Value], Vec::as_slice);
+        let (shown, full) = (list(self.shown), list(self.full));
+        full.iter()
+            .enumerate()
             .filter_map(|(index, full)| {
                 Some((id_of(full)?, Pair { shown: shown.get(index).unwrap_or(&Value::Null), full }))
             })
@@ -103,7 +103,8 @@ fn is_objects(value: &Value) -> bool {
 }
 
 fn names(one: &Value, two: &Value) -> BTreeSet<String> {
-    let keys = |value: &Value| value.as_object().map(Map::keys).into_iter().flatten().cloned().collect::<Vec<_>>();
+    let keys =
+        |value: &Value| value.as_object().map(Map::keys).into_iter().flatten().cloned().collect::<Vec<_>>();
     keys(one).into_iter().chain(keys(two)).collect()
 }
 
@@ -216,10 +217,12 @@ mod tests {
         let shown = json!({"id": "w", "private_key": null});
         let (old, new) = (json!({"id": "w", "private_key": "old"}), json!({"id": "w", "private_key": "new"}));
         let mut fields = Vec::new();
-        compare_fields("", Pair { shown: &shown, full: &old }, Pair { shown: &shown, full: &new }, &mut fields);
-        assert_eq!(
-            fields,
-            [Field { field: "private_key".into(), before: Value::Null, after: Value::Null }]
+        compare_fields(
+            "",
+            Pair { shown: &shown, full: &old },
+            Pair { shown: &shown, full: &new },
+            &mut fields,
         );
+        assert_eq!(fields, [Field { field: "private_key".into(), before: Value::Null, after: Value::Null }]);
     }
 }

@@ -40,34 +40,88 @@ pub fn routes() -> Vec<Route> {
             .with_query(&[("v1", "a version"), ("v2", "a version")]),
         Route::new("GET", "/config/check", read, "Checks the live configuration", confirm::check)
             .answers::<confirm::CheckAnswer>(200),
-        Route::new("GET", "/config/export", read, "The live configuration as a backup file", transfer::export)
-            .answers::<transfer::Export>(200),
-        Route::new("POST", "/config/import", write, "Replaces the configuration by a document", transfer::import)
-            .takes::<transfer::ImportRequest>(),
-        Route::new("POST", "/config/import-preview", read, "What an import would meet", transfer::import_preview)
-            .takes::<transfer::ImportRequest>()
-            .answers::<transfer::Preview>(200),
+        Route::new(
+            "GET",
+            "/config/export",
+            read,
+            "The live configuration as a backup file",
+            transfer::export,
+        )
+        .answers::<transfer::Export>(200),
+        Route::new(
+            "POST",
+            "/config/import",
+            write,
+            "Replaces the configuration by a document",
+            transfer::import,
+        )
+        .takes::<transfer::ImportRequest>(),
+        Route::new(
+            "POST",
+            "/config/import-preview",
+            read,
+            "What an import would meet",
+            transfer::import_preview,
+        )
+        .takes::<transfer::ImportRequest>()
+        .answers::<transfer::Preview>(200),
         Route::new("POST", "/config/save", write, "Saves the live configuration as a version", history::save)
             .takes::<history::SaveRequest>(),
         Route::new("POST", "/config/restore", write, "Goes back to a version", transfer::restore)
             .takes::<transfer::RestoreRequest>(),
-        Route::new("POST", "/config/restore-preview", read, "What a restore would meet", transfer::restore_preview)
-            .takes::<transfer::PreviewRequest>()
-            .answers::<transfer::Preview>(200)
-            .with_query(&[("version", "a version, if the body does not name it")]),
-        Route::new("GET", "/config/restore-preview", read, "What a restore would meet", transfer::restore_preview)
-            .answers::<transfer::Preview>(200)
-            .with_query(&[("version", "a version")]),
+        Route::new(
+            "POST",
+            "/config/restore-preview",
+            read,
+            "What a restore would meet",
+            transfer::restore_preview,
+        )
+        .takes::<transfer::PreviewRequest>()
+        .answers::<transfer::Preview>(200)
+        .with_query(&[("version", "a version, if the body does not name it")]),
+        Route::new(
+            "GET",
+            "/config/restore-preview",
+            read,
+            "What a restore would meet",
+            transfer::restore_preview,
+        )
+        .answers::<transfer::Preview>(200)
+        .with_query(&[("version", "a version")]),
         Route::new("GET", "/config/retention", read, "How many versions are kept", history::retention)
             .answers::<history::Retention>(200),
-        Route::new("PUT", "/config/retention", write, "Sets how many versions are kept", history::set_retention)
-            .takes::<history::RetentionRequest>()
-            .answers::<history::Retention>(200),
-        Route::new("POST", "/config/commit-confirm", write, "Opens the commit-confirm window", confirm::start)
-            .takes::<confirm::StartRequest>(),
-        Route::new("POST", "/config/commit-confirm/confirm", write, "Keeps what was changed", confirm::accept),
-        Route::new("GET", "/config/commit-confirm/status", read, "The commit-confirm window", confirm::status)
-            .answers::<crate::apply::confirm::ConfirmStatus>(200),
+        Route::new(
+            "PUT",
+            "/config/retention",
+            write,
+            "Sets how many versions are kept",
+            history::set_retention,
+        )
+        .takes::<history::RetentionRequest>()
+        .answers::<history::Retention>(200),
+        Route::new(
+            "POST",
+            "/config/commit-confirm",
+            write,
+            "Opens the commit-confirm window",
+            confirm::start,
+        )
+        .takes::<confirm::StartRequest>(),
+        Route::new(
+            "POST",
+            "/config/commit-confirm/confirm",
+            write,
+            "Keeps what was changed",
+            confirm::accept,
+        ),
+        Route::new(
+            "GET",
+            "/config/commit-confirm/status",
+            read,
+            "The commit-confirm window",
+            confirm::status,
+        )
+        .answers::<crate::apply::confirm::ConfirmStatus>(200),
     ];
     routes.into_iter().map(no_snapshot).collect()
 }
@@ -89,7 +143,13 @@ impl Fingerprint {
         let snapshot = snapshot.clone();
         blocking::unblock(move || Self::of(&snapshot.config)).await
     }
-    fn version(self, moment: Moment, created_by: &str, comment: Option<String>, activate: bool) -> NewVersion {
+    fn version(
+        self,
+        moment: Moment,
+        created_by: &str,
+        comment: Option<String>,
+        activate: bool,
+    ) -> NewVersion {
         NewVersion {
             moment,
             created_by: created_by.into(),

@@ -93,15 +93,18 @@ pub fn open(sealed: &SealedSecrets, passphrase: &str, document: &mut Value) -> R
         return Err(SealedError::Form("the key derivation costs more than is allowed"));
     }
     let decode = |text: &str| {
-        BASE64.decode(text.as_bytes()).map_err(|_| SealedError::Form("expected salt, nonce and data in Base64"))
+        BASE64
+            .decode(text.as_bytes())
+            .map_err(|_| SealedError::Form("expected salt, nonce and data in Base64"))
     };
     let (salt, nonce) = (decode(&sealed.salt)?, decode(&sealed.nonce)?);
     let mut body = Zeroizing::new(decode(&sealed.data)?);
-    let nonce =
-        Nonce::try_assume_unique_for_key(&nonce).map_err(|_| SealedError::Form("expected a nonce of 12 bytes"))?;
+    let nonce = Nonce::try_assume_unique_for_key(&nonce)
+        .map_err(|_| SealedError::Form("expected a nonce of 12 bytes"))?;
     let key = derive(passphrase, &salt, cost)?;
     let plain = key.open_in_place(nonce, Aad::from(CONTEXT), &mut body).map_err(|_| SealedError::Wrong)?;
-    let entries: Vec<Entry> = serde_json::from_slice(plain).map_err(|_| SealedError::Form("unknown content"))?;
+    let entries: Vec<Entry> =
+        serde_json::from_slice(plain).map_err(|_| SealedError::Form("unknown content"))?;
     for entry in entries {
         if let Some(place) = find(document, &entry.path) {
             *place = Value::String(entry.secret);

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::sealed::{self, PASSPHRASE_HEADER, SealedError, SealedSecrets};
-use super::{
-    Derived, Fingerprint, admin, load_version, note, note_failure, replace_error, unknown_version,
-};
+use super::{Derived, Fingerprint, admin, load_version, note, note_failure, replace_error, unknown_version};
 use crate::api::{ApiError, Call, Reply};
 use crate::apply::confirm::{ConfirmError, TIMEOUT_SECS};
 use crate::config::backup::{self, ConfigDocument, DropSummary, InterfaceMap};
@@ -130,7 +128,9 @@ impl ImportRequest {
         }
         if let (Some(routes), Some(config)) = (self.static_routes, config.as_object_mut()) {
             let complete = |route: &Value| {
-                let text = |name: &str| route.get(name).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+                let text = |name: &str| {
+                    route.get(name).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty())
+                };
                 text("destination") && text("gateway")
             };
             config.insert("static_routes".into(), routes.into_iter().filter(complete).collect());
@@ -361,7 +361,8 @@ pub struct PreviewRequest {
 
 pub async fn restore_preview(call: Call) -> Result<Reply, ApiError> {
     let queried = call.query_as::<u64>("version", "a version number")?;
-    let request: PreviewRequest = if call.method == "GET" { PreviewRequest::default() } else { call.json_or_default()? };
+    let request: PreviewRequest =
+        if call.method == "GET" { PreviewRequest::default() } else { call.json_or_default()? };
     let number = request
         .version
         .or(queried)

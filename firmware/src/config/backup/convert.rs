@@ -71,6 +71,7 @@ impl ConfigDocument {
             auth,
             firewall,
             history,
+            dashboard,
             tls,
             ha,
             dhcp,
@@ -127,6 +128,7 @@ impl ConfigDocument {
                 .collect(),
             firewall: Some((**firewall).clone()),
             history: Some((**history).clone()),
+            dashboard: Some((**dashboard).clone()),
         }
     }
 
@@ -161,6 +163,7 @@ impl ConfigDocument {
                 Some(history) if (5..=10_000).contains(&history.max_versions) => Arc::new(history.clone()),
                 Some(_) => return Err(Invalid::new("history.max_versions", "expected 5 to 10000")),
             },
+            dashboard: self.dashboard.clone().map_or_else(|| base.dashboard.clone(), Arc::new),
             tls: Arc::new(self.tls.clone()),
             ha: Arc::new(HaSettings { pfsync: self.ha.pfsync.clone() }),
             dhcp: Arc::new(self.dhcp.global.clone()),
