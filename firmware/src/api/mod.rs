@@ -4,11 +4,13 @@
 pub mod app;
 mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
-pub mod openapi;
 mod gate;
+pub mod live;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -29,7 +31,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    let areas = [openapi::routes()];
-    areas.into_iter().flatten().collect()
-    auth::routes()
+    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
 }
