@@ -264,7 +264,8 @@ fn b07_logs_show_what_was_done_newest_first() {
 fn b08_reload_applies_and_clears_pending() {
     smol::block_on(async {
         let rig = Rig::by_hand();
-        rig.client.post("/reload").await;
+        let (code, body) = rig.client.post("/reload").await;
+        assert_eq!(code, 200, "{body}");
         assert_eq!(rig.client.get("/pending").await.1["firewall"], false);
         let id = rig.add_rule().await;
         let (_, pending) = rig.client.get("/pending").await;
@@ -290,7 +291,8 @@ fn b08_reload_applies_and_clears_pending() {
 fn b09_a_refused_ruleset_stays_pending_and_the_old_one_loaded() {
     smol::block_on(async {
         let rig = Rig::by_hand();
-        assert_eq!(rig.client.post("/reload").await.0, 200);
+        let (code, body) = rig.client.post("/reload").await;
+        assert_eq!(code, 200, "{body}");
         let loaded = rig.pf.texts.lock().unwrap().clone();
         rig.add_rule().await;
         rig.pf.refuses.store(true, Ordering::Relaxed);
