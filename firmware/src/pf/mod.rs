@@ -7,6 +7,7 @@ mod ast_words;
 pub mod expand;
 mod lex;
 pub mod names;
+pub mod packet;
 pub mod parse;
 pub mod packet;
 pub mod print;
