@@ -10,6 +10,8 @@ pub mod names;
 pub mod packet;
 pub mod parse;
 pub mod packet;
+pub mod pfctl;
+pub mod pflog;
 pub mod print;
 pub mod sim;
 
