@@ -6,6 +6,7 @@ pub mod call;
 mod encode;
 pub mod error;
 mod events;
+pub mod live;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -26,5 +27,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    Vec::new()
+    [live::routes()].concat()
 }

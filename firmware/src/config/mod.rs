@@ -31,7 +31,7 @@ pub use request::Refusal;
 pub use rule::{Rule, Status};
 pub use schedule::Schedule;
 pub use secret::Secret;
-pub use settings::{AuthSettings, FirewallSettings, HistorySettings};
+pub use settings::{AuthSettings, DashboardSettings, FirewallSettings, HistorySettings};
 pub use system::System;
 pub use value::{Address, BadValue, Id, InterfaceName, Invalid, Label, PortRange, TableName, Timestamp};
 
@@ -65,6 +65,7 @@ document::document! {
             dhcp_ddns: dhcp::DhcpDdns => "dhcp_ddns",
             dhcp_ha: dhcp::DhcpHa => "dhcp_ha",
             tuning: settings::Tuning => "tuning",
+            dashboard: DashboardSettings => "dashboard",
         }
     }
 }

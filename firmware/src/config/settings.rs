@@ -1,4 +1,4 @@
-//! Settings that exist once: authentication, firewall, history.
+//! Settings that exist once: authentication, firewall, history, dashboard.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,4 +101,17 @@ pub struct TuningEntry {
 #[serde(default)]
 pub struct Tuning {
     pub entries: Vec<TuningEntry>,
+}
+
+/// How much of the past the dashboard keeps (contract/system.md §3.7): 300 to 2,592,000 s, one entry a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DashboardSettings {
+    pub history_seconds: u32,
+}
+
+impl Default for DashboardSettings {
+    fn default() -> Self {
+        Self { history_seconds: 1800 }
+    }
 }

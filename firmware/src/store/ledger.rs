@@ -195,7 +195,7 @@ impl Draft {
             comment: new.comment,
             resource_count: new.resource_count,
             sequence: match new.moment {
-                Moment::Before => self.base_sequence,
+                Moment::Before => self.base.sequence,
                 Moment::After => SEQUENCE_TO_COME,
             },
         });
@@ -240,7 +240,7 @@ impl Draft {
         if self.ledger.confirm.window.is_some() {
             return false;
         }
-        let rows = secret::revealing(|| self.applied.row_changes_since(&self.config));
+        let rows = secret::revealing(|| self.base.applied.row_changes_since(&self.base.config));
         let applied = rows
             .into_iter()
             .map(|change| KeptRow {
@@ -256,8 +256,8 @@ impl Draft {
             description: description.into(),
             actor_id: actor_id.into(),
             started_by: started_by.into(),
-            target: self.base_sequence,
-            active_version: self.ledger.active_version().map(|version| version.version),
+            target: self.base.sequence,
+            active_version: self.base.ledger.active_version().map(|version| version.version),
         };
         self.ledger.confirm = ConfirmSlot { window: Some(window) }.into();
         true
@@ -268,10 +268,5 @@ impl Draft {
         let window = self.ledger.confirm.window.clone()?;
         self.ledger.confirm = ConfirmSlot::default().into();
         Some(window)
-    }
-
-    /// Whether the configuration is still the same value as `config`, by sharing where possible.
-    pub fn config_is(&self, config: &Config) -> bool {
-        self.config == *config
     }
 }

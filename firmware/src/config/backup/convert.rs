@@ -77,6 +77,7 @@ impl ConfigDocument {
             dhcp_ddns,
             dhcp_ha,
             tuning,
+            dashboard,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
@@ -127,6 +128,7 @@ impl ConfigDocument {
                 .collect(),
             firewall: Some((**firewall).clone()),
             history: Some((**history).clone()),
+            dashboard: Some((**dashboard).clone()),
         }
     }
 
@@ -160,6 +162,13 @@ impl ConfigDocument {
                 None => base.history.clone(),
                 Some(history) if (5..=10_000).contains(&history.max_versions) => Arc::new(history.clone()),
                 Some(_) => return Err(Invalid::new("history.max_versions", "expected 5 to 10000")),
+            },
+            dashboard: match &self.dashboard {
+                None => base.dashboard.clone(),
+                Some(dashboard) if (300..=2_592_000).contains(&dashboard.history_seconds) => {
+                    Arc::new(dashboard.clone())
+                }
+                Some(_) => return Err(Invalid::new("dashboard.history_seconds", "expected 300 to 2592000")),
             },
             tls: Arc::new(self.tls.clone()),
             ha: Arc::new(HaSettings { pfsync: self.ha.pfsync.clone() }),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::geoip::MAX_GEOIP_RULES;
 use super::rule::MAX_RULES;
-use super::settings::{FirewallSettings, HistorySettings, TuningEntry};
+use super::settings::{DashboardSettings, FirewallSettings, HistorySettings, TuningEntry};
 use super::shaping::{Queue, RateLimit};
 use super::tls::TlsPolicy;
 use super::{Config, Invalid, request, secret};
@@ -65,6 +65,7 @@ pub struct ConfigDocument {
     pub schedules: Vec<ScheduleEntry>,
     pub firewall: Option<FirewallSettings>,
     pub history: Option<HistorySettings>,
+    pub dashboard: Option<DashboardSettings>,
 }
 
 impl ConfigDocument {
