@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aifw::api::testing::{Client, ListGate};
-use aifw::api::{self, App, Gate};
+use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
 use aifw::auth::{Auth, Options as AuthOptions};
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions, Status};
