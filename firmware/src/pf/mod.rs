@@ -7,8 +7,8 @@ mod ast_words;
 pub mod expand;
 mod lex;
 pub mod names;
-pub mod parse;
 pub mod packet;
+pub mod parse;
 pub mod print;
 pub mod sim;
 
