@@ -298,3 +298,6 @@ impl Pf for Simulator {
         receiver
     }
 }
+
+#[cfg(test)]
+mod tests;
