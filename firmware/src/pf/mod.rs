@@ -9,6 +9,8 @@ mod lex;
 pub mod names;
 pub mod packet;
 pub mod parse;
+pub mod pfctl;
+pub mod pflog;
 pub mod print;
 pub mod sim;
 
