@@ -7,8 +7,8 @@ pub mod call;
 mod encode;
 pub mod error;
 mod events;
-pub mod openapi;
 mod gate;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -29,7 +29,8 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    let areas = [openapi::routes()];
-    areas.into_iter().flatten().collect()
-    auth::routes()
+    let mut routes = Vec::new();
+    routes.extend(openapi::routes());
+    routes.extend(auth::routes());
+    routes
 }

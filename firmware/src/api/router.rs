@@ -16,8 +16,7 @@ use super::reply::{Conversation, Payload};
 use super::tree::{Found, Tree};
 use super::ui::Ui;
 use super::{Access, ApiError, App, Call, Peer, Reply, Route};
-use crate::auth::{Caller, Credential};
-use crate::config::{Id, PermissionSet};
+use crate::auth::Caller;
 
 /// Which web pages of other origins may read answers. Credentials are never cookies, so `Any` gives nothing
 /// away that the caller does not already hold.
@@ -217,9 +216,9 @@ impl Api {
         ticket: Option<&str>,
         ip: Option<std::net::IpAddr>,
     ) -> Result<Option<Caller>, ApiError> {
-        if let Some(Peer::Local { uid }) = head.peer {
+        if let Some(Peer::Local { .. }) = head.peer {
             if !head.headers.contains_key("authorization") {
-                return Ok(Some(local_caller(uid)));
+                return Ok(Some(Caller::local()));
             }
         }
         match self.0.app.gate.authenticate(&head.headers, ticket, route.takes_ticket, ip) {
@@ -237,12 +236,11 @@ impl Api {
             return Ok(());
         }
         let caller = caller.ok_or_else(|| ApiError::unauthorized("a credential is needed"))?;
-        let enrolling = matches!(caller.credential, Credential::Token { enrolment_only: true, .. });
         let refusal = match route.access {
             Access::Needs(permission) if !caller.may(permission) => {
                 format!("the permission {permission} is needed")
             }
-            Access::Needs(_) | Access::Authenticated if enrolling => {
+            Access::Needs(_) | Access::Authenticated if caller.enrolment_only() => {
                 "this token is good for setting up the second factor only".into()
             }
             _ => return Ok(()),
@@ -323,19 +321,6 @@ impl Api {
             response.insert_header("Access-Control-Allow-Headers", asked);
             response.insert_header("Access-Control-Max-Age", "600");
         }
-    }
-}
-
-/// root on the local socket: every permission, no user behind it.
-fn local_caller(uid: u32) -> Caller {
-    Caller {
-        user_id: Id::nil(),
-        username: if uid == 0 { "root".into() } else { format!("uid {uid}") },
-        role_id: "builtin-admin".into(),
-        role: "admin".into(),
-        permissions: PermissionSet::ALL,
-        credential: Credential::Local,
-        ip: None,
     }
 }
 

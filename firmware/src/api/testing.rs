@@ -29,7 +29,7 @@ use super::app::Traffic;
 use super::reply::Io;
 use super::router::{Api, Upgrade};
 use super::{ApiError, App, Gate, Peer, Route};
-use crate::auth::{Caller, Credential};
+use crate::auth::{self, Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
 use crate::store::Store;
 
@@ -91,17 +91,27 @@ impl Gate for ListGate {
     fn denied(&self, _caller: &Caller, _route: &Route) {}
 }
 
-/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`].
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`]; see [`guarded`].
 #[allow(clippy::expect_used)]
 pub fn bare_app(dir: &Path) -> App {
+    let store = Store::open(dir).expect("a store can be made in the directory");
+    let auth = Auth::new(store.clone(), dir, auth::Options::default()).expect("a signing key can be made");
     App {
-        store: Store::open(dir).expect("a store can be made in the directory"),
+        store,
+        auth,
         pf: Arc::new(crate::pf::absent::Absent),
         platform: Arc::new(crate::platform::sandbox::Sandbox::new(dir)),
         gate: Arc::new(ListGate),
         after_write: Vec::new(),
         traffic: Traffic::default(),
     }
+}
+
+/// The same appliance with its real authentication at the gate, and its built-in roles in the store.
+#[allow(clippy::expect_used)]
+pub async fn guarded(app: App) -> App {
+    app.auth.start().await.expect("the built-in roles can be stored");
+    App { gate: Arc::new(app.auth.clone()), ..app }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.
