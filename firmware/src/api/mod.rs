@@ -4,10 +4,12 @@
 pub mod app;
 mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
 mod gate;
+pub mod live;
 pub mod openapi;
 pub mod peer;
 pub mod reply;
@@ -29,8 +31,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    let mut routes = Vec::new();
-    routes.extend(openapi::routes());
-    routes.extend(auth::routes());
-    routes
+    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
 }

@@ -29,8 +29,14 @@ use super::app::Traffic;
 use super::reply::Io;
 use super::router::{Api, Upgrade};
 use super::{ApiError, App, Gate, Peer, Route};
-use crate::auth::{self, Auth, Caller, Credential};
+use crate::apply::Applier;
+use crate::apply::url_tables::UrlTables;
+use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
+use crate::live::{self, Live};
+use crate::pf::Pf;
+use crate::platform::Platform;
+use crate::platform::geoip::GeoIp;
 use crate::store::Store;
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
@@ -92,18 +98,43 @@ impl Gate for ListGate {
 }
 
 /// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`]; see [`guarded`].
-#[allow(clippy::expect_used)]
 pub fn bare_app(dir: &Path) -> App {
+    app_with_pf(dir, Arc::new(crate::pf::absent::Absent))
+}
+
+/// As [`bare_app`], with a packet filter.
+#[allow(clippy::expect_used)]
+pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
     let store = Store::open(dir).expect("a store can be made in the directory");
-    let auth = Auth::new(store.clone(), dir, auth::Options::default()).expect("a signing key can be made");
+    let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
+    let traffic = Arc::new(Traffic::default());
+    let applier = Applier::new(
+        store.clone(),
+        pf.clone(),
+        platform.clone(),
+        Arc::new(GeoIp::new(dir.join("geoip"))),
+        Arc::new(UrlTables::new(dir.join("url_tables"), true)),
+    );
+    let (live, _) = Live::by_hand(live::Deps {
+        store: store.clone(),
+        pf: pf.clone(),
+        platform: platform.clone(),
+        counters: traffic.clone(),
+        state_dir: None,
+        sources: live::sources::Sources::default(),
+        limits: live::fanout::StreamLimits::default(),
+    });
+    let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
     App {
         store,
         auth,
-        pf: Arc::new(crate::pf::absent::Absent),
-        platform: Arc::new(crate::platform::sandbox::Sandbox::new(dir)),
+        pf,
+        platform,
         gate: Arc::new(ListGate),
+        applier,
+        live,
         after_write: Vec::new(),
-        traffic: Traffic::default(),
+        traffic,
     }
 }
 
