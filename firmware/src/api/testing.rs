@@ -31,7 +31,7 @@ use super::router::{Api, Upgrade};
 use super::{ApiError, App, Gate, Peer, Route};
 use crate::apply::Applier;
 use crate::apply::url_tables::UrlTables;
-use crate::auth::{Caller, Credential};
+use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::Sources;
@@ -120,7 +120,9 @@ pub fn bare_app_with(dir: &Path, pf: Arc<dyn Pf>) -> App {
         sources: Sources::default(),
         limits: StreamLimits::default(),
     });
+    let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
     App {
+        auth,
         applier: Applier::new(store.clone(), pf.clone(), platform.clone(), geoip, url_tables),
         live,
         store,
