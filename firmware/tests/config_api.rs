@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,9 @@ use aifw::config::ha::CarpVip;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions};
 use aifw::config::vpn::WireGuard;
 use aifw::config::{
-    Address, Alias, AliasKind, AuthSettings, Collection, GeoIpAction, GeoIpRule, Id, Permission, Rule, Secret,
-    Status, System, TableName, Timestamp,
+    Address, Alias, AliasKind, AuthSettings, Collection, GeoIpAction, GeoIpRule, Id, Permission, Rule,
+    Secret, Status, System, TableName, Timestamp,
 };
-use aifw::pf::Pf;
 use aifw::pf::sim::Simulator;
 use aifw::store::{Author, Draft};
 use serde_json::{Value, json};
@@ -37,10 +37,7 @@ fn rule(id: u128, description: &str) -> Rule {
         interface: Some("em0".parse().unwrap()),
         protocol: Protocol::Tcp,
         src: Endpoint::default(),
-        dst: Endpoint {
-            port: Some(aifw::config::PortRange::new(443, 443).unwrap()),
-            ..Endpoint::default()
-        },
+        dst: Endpoint { port: Some(aifw::config::PortRange::new(443, 443).unwrap()), ..Endpoint::default() },
         log: false,
         quick: true,
         label: Some(format!("label-{id}").parse().unwrap()),
@@ -92,11 +89,12 @@ impl Appliance {
         (Self::start(dir.path(), Arc::default()), dir)
     }
     fn edit(&self, change: impl FnOnce(&mut Draft) + Send + 'static) {
-        let commit = self.app.store.commit(&Author::system("test"), |draft| {
+        let author = Author::system("test");
+        let change = |draft: &mut Draft| {
             change(draft);
             Ok::<(), Infallible>(())
-        });
-        block_on(commit).unwrap();
+        };
+        block_on(self.app.store.commit(&author, change)).unwrap();
     }
     fn get(&self, path: &str) -> (u16, Value) {
         block_on(self.client.get(path).into_future())
@@ -129,13 +127,10 @@ impl Appliance {
                 return history;
             }
             assert!(begin.elapsed() < Duration::from_secs(20), "still {} versions", history.len());
-            let _ = block_on(smol::future::or(
-                async { changes.recv().await.ok() },
-                async {
-                    smol::Timer::after(Duration::from_millis(100)).await;
-                    None
-                },
-            ));
+            let _ = block_on(smol::future::or(async { changes.recv().await.ok() }, async {
+                smol::Timer::after(Duration::from_millis(100)).await;
+                None
+            }));
         }
     }
     fn rule_ids(&self) -> Vec<u128> {
@@ -156,8 +151,6 @@ impl Appliance {
     }
 }
 
-use std::future::IntoFuture;
-
 /// A configuration with something in many sections, secrets among it.
 fn furnish(draft: &mut Draft) {
     let config = &mut draft.config;
@@ -172,10 +165,7 @@ fn furnish(draft: &mut Draft) {
     config.rules.insert(rule(1, "one"));
     config.rules.insert(Rule {
         interface: Some("em1".parse().unwrap()),
-        src: Endpoint {
-            addr: Address::Table(TableName::new("servers").unwrap()),
-            ..Endpoint::default()
-        },
+        src: Endpoint { addr: Address::Table(TableName::new("servers").unwrap()), ..Endpoint::default() },
         ..rule(2, "two")
     });
     config.aliases.insert(Alias {
@@ -651,7 +641,10 @@ fn b12_commit_confirm_reverts_everything_unless_confirmed() {
         box_.done("/config/commit-confirm/confirm", json!({})),
         "Configuration confirmed and accepted permanently."
     );
-    assert_eq!(box_.done("/config/commit-confirm/confirm", json!({})), "No pending commit confirm to accept.");
+    assert_eq!(
+        box_.done("/config/commit-confirm/confirm", json!({})),
+        "No pending commit confirm to accept."
+    );
     assert!(box_.rule_ids().contains(&71));
 }
 
