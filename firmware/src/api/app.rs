@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ApiError, Route};
+use crate::apply::Applier;
 use crate::auth::{Auth, Caller};
+pub use crate::live::ApiCounters as Traffic;
+use crate::live::Live;
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::store::Store;
@@ -19,10 +21,12 @@ pub struct App {
     pub pf: Arc<dyn Pf>,
     pub platform: Arc<dyn Platform>,
     pub gate: Arc<dyn Gate>,
+    pub applier: Applier,
+    pub live: Live,
     /// Called, in order, after every 2xx of an authenticated operation whose route says `snapshot`. They must
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,
-    pub traffic: Traffic,
+    pub traffic: Arc<Traffic>,
 }
 
 /// What follows a successful write: the route, the path as sent (`/api/v1/rules/…`), the caller.
@@ -57,28 +61,4 @@ pub trait Gate: Send + Sync {
 
     /// A caller was refused for lack of permission (403): the place for an audit entry.
     fn denied(&self, caller: &Caller, route: &Route);
-}
-
-/// Requests answered since the start.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    requests: AtomicU64,
-    errors: AtomicU64,
-}
-
-impl Traffic {
-    /// Counts one answer.
-    pub fn count(&self, status: u16) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if status >= 400 {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-    /// Answers with a status of 400 or more.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
 }

@@ -4,10 +4,13 @@
 pub mod app;
 mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
 mod gate;
+pub mod live;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -16,7 +19,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
-mod ui;
+pub(crate) mod ui;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -28,5 +31,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    auth::routes()
+    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
 }

@@ -24,6 +24,23 @@ document! {
     }
 }
 
+impl Identity {
+    /// Drops refresh tokens and revocations that have run out: neither can matter any more. The store does
+    /// this once an hour with a commit.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        let tokens = self.refresh_tokens.iter().filter(|token| token.expires_at <= now);
+        let tokens: Vec<String> = tokens.map(|token| token.hash.clone()).collect();
+        let revoked = self.revoked_tokens.iter().filter(|token| token.expires_at <= now);
+        let revoked: Vec<String> = revoked.map(|token| token.jti.clone()).collect();
+        for hash in tokens {
+            self.refresh_tokens.remove(&hash);
+        }
+        for jti in revoked {
+            self.revoked_tokens.remove(&jti);
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub id: Id,

@@ -64,12 +64,12 @@ pub struct Draft {
     pub now: Timestamp,
     /// Kept in the journal beside the change.
     pub comment: Option<String>,
-    /// Journal sequence of the state this commit starts from.
-    base_sequence: u64,
+    /// The state this commit starts from.
+    base: Arc<Snapshot>,
 }
 
 impl Draft {
-    fn of(snapshot: &Snapshot, now: Timestamp) -> Self {
+    fn of(snapshot: &Arc<Snapshot>, now: Timestamp) -> Self {
         Self {
             config: snapshot.config.clone(),
             applied: snapshot.applied.clone(),
@@ -78,12 +78,12 @@ impl Draft {
             audit: Vec::new(),
             now,
             comment: None,
-            base_sequence: snapshot.sequence,
+            base: snapshot.clone(),
         }
     }
-    /// Journal sequence of the state this commit starts from.
-    pub fn base_sequence(&self) -> u64 {
-        self.base_sequence
+    /// The state this commit starts from.
+    pub fn base(&self) -> &Arc<Snapshot> {
+        &self.base
     }
 }
 
@@ -209,6 +209,7 @@ impl Store {
             audit_limit: options.audit_limit,
             broken: false,
             folded_to: 0,
+            cleaned_at: Timestamp::UNIX_EPOCH,
         };
         let thread = thread::Builder::new()
             .name("store".into())
