@@ -9,8 +9,6 @@ mod lex;
 pub mod names;
 pub mod packet;
 pub mod parse;
-pub mod packet;
-pub mod parse;
 pub mod pfctl;
 pub mod pflog;
 pub mod print;

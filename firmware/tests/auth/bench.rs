@@ -1,11 +1,11 @@
-//! An appliance with authentication and nothing else behind it, and a few operations to knock at.
+//! An appliance with authentication, and no packet filter behind it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aifw::api::testing::{Answer, Client, Request};
-use aifw::api::{self, Access, App, Reply, Route};
+use aifw::api::testing::{Answer, Client, Request, bare_app};
+use aifw::api::{self, Access, Reply, Route};
 use aifw::auth::{Auth, Clock, Options};
 use aifw::config::Permission;
 use aifw::store::Store;
@@ -14,33 +14,33 @@ use serde_json::{Value, json};
 pub const PASSWORD: &str = "TestPass123";
 
 pub struct Bench {
+    /// The store's.
     pub dir: tempfile::TempDir,
+    /// The signing key's.
+    pub keys: tempfile::TempDir,
     pub clock: Clock,
     pub auth: Auth,
     pub store: Store,
     pub client: Client,
 }
 
-/// Operations of other areas stand in with their permissions; what is tested is the way to them.
+/// Every operation of the build. Of those that the behaviours name, one that the build does not have yet stands in
+/// with its permission.
 fn routes() -> Vec<Route> {
-    let knock = |method, path, permission| {
-        Route::new(method, path, Access::Needs(permission), "stand-in", |call: api::Call| async move {
-            if call.method == "POST" {
-                let _: Value = call.json()?;
-            }
-            Ok(Reply::message("here"))
-        })
-    };
-    let mut routes: Vec<Route> =
-        api::routes().into_iter().filter(|route| route.path.starts_with("/auth/")).collect();
-    routes.extend([
-        knock("GET", "/status", Permission::DashboardView),
-        knock("GET", "/metrics", Permission::DashboardView),
-        knock("GET", "/rules", Permission::RulesRead),
-        knock("POST", "/rules", Permission::RulesWrite),
-        knock("GET", "/connections", Permission::ConnectionsView),
-        knock("GET", "/ws", Permission::DashboardView).with_ticket(),
-    ]);
+    let mut routes = api::routes();
+    for (method, path, permission) in [
+        ("GET", "/status", Permission::DashboardView),
+        ("GET", "/metrics", Permission::DashboardView),
+        ("GET", "/rules", Permission::RulesRead),
+        ("POST", "/rules", Permission::RulesWrite),
+        ("GET", "/connections", Permission::ConnectionsView),
+    ] {
+        if !routes.iter().any(|route| route.method == method && route.path == path) {
+            let access = Access::Needs(permission);
+            let answer = |_: api::Call| async { Ok(Reply::message("here")) };
+            routes.push(Route::new(method, path, access, "stand-in", answer));
+        }
+    }
     routes
 }
 
@@ -50,21 +50,16 @@ pub async fn bench() -> Bench {
 
 pub async fn bench_with(options: Options) -> Bench {
     let dir = tempfile::tempdir().unwrap();
+    let keys = tempfile::tempdir().unwrap();
     let clock = options.clock.clone();
-    let store = Store::open(dir.path()).unwrap();
-    let auth = Auth::new(store.clone(), dir.path(), options).unwrap();
+    let mut app = bare_app(dir.path());
+    let auth = Auth::new(app.store.clone(), keys.path(), options).unwrap();
     auth.start().await.unwrap();
-    let app = App {
-        store: store.clone(),
-        auth: auth.clone(),
-        pf: Arc::new(aifw::pf::absent::Absent),
-        platform: Arc::new(aifw::platform::sandbox::Sandbox::new(dir.path())),
-        gate: Arc::new(auth.clone()),
-        after_write: Vec::new(),
-        traffic: Default::default(),
-    };
+    app.auth = auth.clone();
+    app.gate = Arc::new(auth.clone());
+    let store = app.store.clone();
     let client = Client::new(api::app(Arc::new(app), routes()));
-    Bench { dir, clock, auth, store, client }
+    Bench { dir, keys, clock, auth, store, client }
 }
 
 impl Bench {
@@ -119,6 +114,14 @@ impl Bench {
         let (status, json) = admin.post("/auth/users").json(body).await;
         assert_eq!(status, 201, "{json}");
         text(&json["data"]["id"])
+    }
+
+    /// Opens the stream of `/ws` with a ticket: 101, or the status of the refusal.
+    pub async fn open_stream(&self, ticket: &str) -> u16 {
+        match self.client.get(&format!("/ws?ticket={ticket}")).websocket().await {
+            Ok(_) => 101,
+            Err((status, _)) => status,
+        }
     }
 
     /// Audit actions, newest first.

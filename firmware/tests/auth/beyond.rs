@@ -79,11 +79,9 @@ fn a_narrow_key_does_not_become_its_owner() {
         assert_eq!(status(bench.client.post("/auth/api-keys").api_key(&key).json(same)).await, 201);
         // A ticket of a narrow key is as narrow.
         let (_, minted) = bench.client.post("/auth/ws-ticket").api_key(&key).await;
-        let path = format!("/ws?ticket={}", text(&minted["ticket"]));
-        assert_eq!(bench.client.get(&path).await.0, 403);
+        assert_eq!(bench.open_stream(&text(&minted["ticket"])).await, 403);
         let (_, minted) = bench.client.post("/auth/ws-ticket").api_key(&view).await;
-        let path = format!("/ws?ticket={}", text(&minted["ticket"]));
-        assert_eq!(bench.client.get(&path).await.0, 200);
+        assert_eq!(bench.open_stream(&text(&minted["ticket"])).await, 101);
     });
 }
 
@@ -370,11 +368,12 @@ fn tokens_outlive_a_restart_and_the_signing_key_is_the_files_or_the_overrides() 
         let bench = bench_with(options.clone()).await;
         bench.admin().await;
         let token = text(&bench.tokens("admin").await["access_token"]);
-        assert!(!bench.dir.path().join("jwt.key").exists());
-        let again = aifw::auth::Auth::new(bench.store.clone(), bench.dir.path(), options).unwrap();
+        assert!(!bench.keys.path().join("jwt.key").exists());
+        let again = aifw::auth::Auth::new(bench.store.clone(), bench.keys.path(), options).unwrap();
         assert!(again.authenticate(Presented::Bearer(&token), None).is_ok());
-        let other = aifw::auth::Auth::new(bench.store.clone(), bench.dir.path(), Options::default()).unwrap();
+        let other =
+            aifw::auth::Auth::new(bench.store.clone(), bench.keys.path(), Options::default()).unwrap();
         assert!(other.authenticate(Presented::Bearer(&token), None).is_err());
-        assert!(bench.dir.path().join("jwt.key").exists());
+        assert!(bench.keys.path().join("jwt.key").exists());
     });
 }
