@@ -153,7 +153,7 @@ fn who_must_enrol_gets_a_token_for_that_alone() {
         let secret = text(&vera.post("/auth/totp/setup").await.1["secret"]);
         assert_eq!(vera.post("/auth/totp/verify").json(json!({"code": bench.code(&secret)})).await.0, 200);
         assert_eq!(bench.login("vera", PASSWORD).await.1, json!({"tokens": null, "totp_required": true}));
-        bench.advance(30);
+        // The code that enrolled is good for the sign-in that has to follow.
         let body = json!({"username": "vera", "password": PASSWORD, "totp_code": bench.code(&secret)});
         let (code, pair) = bench.post("/auth/totp/login", body).await;
         assert_eq!(code, 200);
@@ -194,6 +194,61 @@ fn codes_are_guessed_no_faster_than_passwords() {
         assert_eq!(client.post("/auth/totp/disable").json(json!({"code": good})).await.0, 429);
         bench.advance(300);
         assert_eq!(second(&bench.code(&secret)).await.0, 200);
+    });
+}
+
+#[test]
+fn a_key_can_be_bound_to_a_time_and_to_places() {
+    smol::block_on(async {
+        let bench = bench().await;
+        let admin = bench.admin().await;
+        let day = bench.clock.seconds() + 86_400;
+        let day = jiff::Timestamp::from_second(day).unwrap().to_string();
+        let body = json!({"name": "k", "expires_at": day, "allowed_ips": ["192.0.2.0/24", "2001:db8::7"]});
+        let (status, minted) = admin.post("/auth/api-keys").json(body).await;
+        assert_eq!((status, &minted["expires_at"]), (201, &json!(day)));
+        assert_eq!(minted["allowed_ips"], json!(["192.0.2.0/24", "2001:db8::7/128"]));
+        let key = text(&minted["key"]);
+        let from = |ip: &str| bench.client.get("/rules").api_key(&key).from(ip.parse().unwrap());
+        for (ip, status) in [
+            ("192.0.2.77", 200),
+            ("::ffff:192.0.2.77", 200),
+            ("2001:db8::7", 200),
+            ("2001:db8::8", 401),
+            ("198.51.100.1", 401),
+        ] {
+            assert_eq!(from(ip).await.0, status, "{ip}");
+        }
+        assert_eq!(bench.client.get("/rules").api_key(&key).await.0, 401);
+        bench.advance(86_400);
+        assert_eq!(from("192.0.2.77").await.0, 401);
+        let admin = bench.sign_in("admin").await;
+        for bad in
+            [json!({"expires_at": day}), json!({"expires_at": "soon"}), json!({"allowed_ips": ["here"]})]
+        {
+            let mut body = json!({"name": "x"});
+            body.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
+            assert_eq!(admin.post("/auth/api-keys").json(&body).await.0, 400, "{body}");
+        }
+    });
+}
+
+#[test]
+fn lists_have_pages() {
+    smol::block_on(async {
+        let bench = bench().await;
+        let admin = bench.admin().await;
+        bench.user(&admin, "vera", "viewer").await;
+        let answer = admin.get("/auth/users?limit=1&offset=1").send().await;
+        assert_eq!(answer.header("x-total-count"), Some("2"));
+        let json = answer.json();
+        assert_eq!((&json["data"][0]["username"], &json["total"]), (&json!("vera"), &json!(2)));
+        let (_, json) = admin.get("/auth/roles?offset=2").await;
+        assert_eq!(json["roles"].as_array().unwrap().len(), 1);
+        for list in ["users", "roles", "api-keys", "sessions", "oauth/providers"] {
+            assert_eq!(admin.get(&format!("/auth/{list}?limit=x")).await.0, 400, "{list}");
+            assert_eq!(admin.get(&format!("/auth/{list}?limit=0")).await.0, 200, "{list}");
+        }
     });
 }
 
