@@ -16,7 +16,7 @@ use async_tungstenite::tungstenite::Message;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use futures_lite::StreamExt;
 
-use crate::rig::{AuthGate, Options, Rig};
+use crate::rig::{Options, Rig};
 use crate::stand_in::{packet, state};
 use crate::streams::frame;
 
@@ -44,7 +44,8 @@ fn a_ticket_opens_one_stream_and_no_second() {
     smol::block_on(async {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let auth = Auth::new(store.clone(), dir.path(), AuthOptions::default()).await.unwrap();
+        let auth = Auth::new(store.clone(), dir.path(), AuthOptions::default()).unwrap();
+        auth.start().await.unwrap();
         let (user, role) =
             auth.register("administrator", &Secret::new("Correct-Horse-7"), None).await.unwrap();
         let caller = Caller {
@@ -53,7 +54,7 @@ fn a_ticket_opens_one_stream_and_no_second() {
             role: role.name.clone(),
             ..ListGate::caller(PermissionSet::ALL, None)
         };
-        let gate: Arc<dyn Gate> = Arc::new(AuthGate(auth.clone()));
+        let gate: Arc<dyn Gate> = Arc::new(auth.clone());
         let mut rig = Rig::over(dir, store, Options { gate: Some(gate), ..Options::default() }, false);
         rig.second().await;
         let client = Client::new(rig.server.clone());

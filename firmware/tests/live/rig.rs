@@ -1,15 +1,13 @@
 //! An appliance for a test: a store in a temporary directory, a packet filter, live data whose seconds are either
 //! the test's own ([`Rig::by_hand`]) or real ([`Rig::running`]), and a client.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aifw::api::testing::{Client, ListGate};
-use aifw::api::{self, ApiError, App, Gate, Route};
+use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
-use aifw::auth::{Caller, Presented};
+use aifw::auth::{Auth, Options as AuthOptions};
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions, Status};
 use aifw::config::{Id, PortRange, Rule};
 use aifw::live::fanout::StreamLimits;
@@ -92,6 +90,7 @@ impl Rig {
             store: store.clone(),
             pf: dyn_pf,
             platform,
+            auth: Auth::new(store.clone(), dir.path(), AuthOptions::default()).unwrap(),
             gate: options.gate.unwrap_or_else(|| Arc::new(ListGate)),
             applier: applier.clone(),
             live: live.clone(),
@@ -169,29 +168,4 @@ pub fn rule(id: Id) -> Rule {
         created_at: now,
         updated_at: now,
     }
-}
-
-/// The real authentication as a gate.
-pub struct AuthGate(pub aifw::auth::Auth);
-
-impl Gate for AuthGate {
-    fn authenticate(
-        &self,
-        headers: &HashMap<String, String>,
-        ticket: Option<&str>,
-        takes_ticket: bool,
-        ip: Option<IpAddr>,
-    ) -> Result<Option<Caller>, ApiError> {
-        let bearer = headers.get("authorization").and_then(|header| header.strip_prefix("Bearer "));
-        let presented = match (bearer, ticket.filter(|_| takes_ticket)) {
-            (Some(token), _) => Presented::Bearer(token),
-            (None, Some(ticket)) => Presented::Ticket(ticket),
-            (None, None) => return Ok(None),
-        };
-        self.0.authenticate(presented, ip).map(Some).map_err(|_| ApiError::unauthorized("not accepted"))
-    }
-    fn current(&self, caller: &Caller) -> Option<Caller> {
-        self.0.current(caller)
-    }
-    fn denied(&self, _: &Caller, _: &Route) {}
 }
