@@ -2,11 +2,15 @@
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
 pub mod app;
+mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
+mod gate;
 pub mod live;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod route;
@@ -27,5 +31,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    [live::routes()].concat()
+    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
 }

@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::future::{Future, IntoFuture};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Async;
@@ -23,11 +25,20 @@ use futures_lite::AsyncReadExt;
 use serde_json::Value;
 use tide::http::{self, Method, Url};
 
+use super::app::Traffic;
 use super::reply::Io;
 use super::router::{Api, Upgrade};
-use super::{ApiError, Gate, Peer, Route};
-use crate::auth::{Caller, Credential};
+use super::{ApiError, App, Gate, Peer, Route};
+use crate::apply::Applier;
+use crate::apply::url_tables::UrlTables;
+use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
+use crate::live::fanout::StreamLimits;
+use crate::live::sources::Sources;
+use crate::live::{Deps, Live};
+use crate::pf::Pf;
+use crate::platform::geoip::GeoIp;
+use crate::store::Store;
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
 /// A ticket is any hexadecimal text, and holds every permission.
@@ -85,6 +96,42 @@ impl Gate for ListGate {
         Some(caller.clone())
     }
     fn denied(&self, _caller: &Caller, _route: &Route) {}
+}
+
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`].
+pub fn bare_app(dir: &Path) -> App {
+    bare_app_with(dir, Arc::new(crate::pf::absent::Absent))
+}
+
+/// As [`bare_app`], with a packet filter.
+#[allow(clippy::expect_used)]
+pub fn bare_app_with(dir: &Path, pf: Arc<dyn Pf>) -> App {
+    let store = Store::open(dir).expect("a store can be made in the directory");
+    let platform = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
+    let geoip = Arc::new(GeoIp::new(dir.join("geoip")));
+    let url_tables = Arc::new(UrlTables::new(dir.join("url-tables"), true));
+    let traffic = Arc::new(Traffic::default());
+    let live = Live::start(Deps {
+        store: store.clone(),
+        pf: pf.clone(),
+        platform: platform.clone(),
+        counters: traffic.clone(),
+        state_dir: None,
+        sources: Sources::default(),
+        limits: StreamLimits::default(),
+    });
+    let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
+    App {
+        auth,
+        applier: Applier::new(store.clone(), pf.clone(), platform.clone(), geoip, url_tables),
+        live,
+        store,
+        pf,
+        platform,
+        gate: Arc::new(ListGate),
+        after_write: Vec::new(),
+        traffic,
+    }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

@@ -97,3 +97,21 @@ impl Default for DashboardSettings {
         Self { history_seconds: 1800 }
     }
 }
+
+/// A value of the machine that the administrator has set (contract/config.md §2 `tuning`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TuningEntry {
+    pub key: String,
+    pub value: String,
+    /// `sysctl`, `loader` …
+    pub target: String,
+    pub reason: String,
+    pub enabled: bool,
+}
+
+/// All but `pf.max_states`, which is [`FirewallSettings::max_states`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Tuning {
+    pub entries: Vec<TuningEntry>,
+}
