@@ -8,7 +8,6 @@ pub mod expand;
 mod lex;
 pub mod names;
 pub mod packet;
-pub mod packet;
 pub mod parse;
 pub mod pfctl;
 pub mod pflog;
