@@ -41,6 +41,7 @@ fn ticks_hide_what_the_caller_may_not_see() {
 fn a_ticket_opens_one_stream_and_no_second_and_logout_ends_it() {
     smol::block_on(async {
         let mut rig = Rig::new(Options { authenticates: true, ..Options::default() }, false);
+        rig.auth.start().await.unwrap();
         rig.second().await;
         let client = Client::new(rig.server.clone());
         let login = serde_json::json!({"username": "administrator", "password": "Correct-Horse-7"});
@@ -48,9 +49,7 @@ fn a_ticket_opens_one_stream_and_no_second_and_logout_ends_it() {
         assert!(code < 300, "{body}");
         let (_, body) = client.post("/auth/login").json(&login).await;
         let client = client.with_bearer(body["access_token"].as_str().unwrap());
-        let ticket = async || {
-            client.post("/auth/ws-ticket").await.1["ticket"].as_str().unwrap().to_owned()
-        };
+        let ticket = async || client.post("/auth/ws-ticket").await.1["ticket"].as_str().unwrap().to_owned();
         let nobody = Client::new(rig.server.clone());
         let path = format!("/ws?ticket={}", ticket().await);
         let mut socket = nobody.get(&path).websocket().await.unwrap();
