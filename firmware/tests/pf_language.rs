@@ -358,7 +358,7 @@ fn read_back(item: Item) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn filter_rules_read_back(rule in filter_rule()) {
