@@ -1,16 +1,22 @@
 //! The REST API: one file per area, thin — parse, permit, call, shape the answer. The route table is data:
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
+pub mod aliases;
 pub mod app;
 pub mod call;
 mod encode;
 pub mod error;
 mod events;
+pub mod geoip;
 pub mod live;
+pub mod nat;
 pub mod peer;
 pub mod reply;
+pub mod resource;
 pub mod route;
 pub mod router;
+pub mod rules;
+pub mod schedules;
 pub mod server;
 #[doc(hidden)]
 pub mod testing;
@@ -27,5 +33,6 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    [live::routes()].concat()
+    [live::routes(), rules::routes(), schedules::routes(), aliases::routes(), nat::routes(), geoip::routes()]
+        .concat()
 }
