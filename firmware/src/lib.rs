@@ -10,3 +10,4 @@ pub mod live;
 pub mod pf;
 pub mod platform;
 pub mod store;
+pub mod tool;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{ApiError, Route};
 use crate::apply::Applier;
-use crate::auth::Caller;
+use crate::auth::{Auth, Caller};
 pub use crate::live::ApiCounters as Traffic;
 use crate::live::Live;
 use crate::pf::Pf;
@@ -17,6 +17,7 @@ use crate::store::Store;
 /// The appliance behind the API. One per process, shared.
 pub struct App {
     pub store: Store,
+    pub auth: Auth,
     pub pf: Arc<dyn Pf>,
     pub platform: Arc<dyn Platform>,
     pub gate: Arc<dyn Gate>,

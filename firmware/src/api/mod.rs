@@ -3,13 +3,18 @@
 
 pub mod aliases;
 pub mod app;
+mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
 pub mod geoip;
 pub mod live;
 pub mod nat;
+mod gate;
+pub mod live;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
 pub mod resource;
@@ -35,4 +40,5 @@ pub use router::{Api, Cors, Options, app, app_with};
 pub fn routes() -> Vec<Route> {
     [live::routes(), rules::routes(), schedules::routes(), aliases::routes(), nat::routes(), geoip::routes()]
         .concat()
+    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
 }

@@ -31,7 +31,7 @@ use super::router::{Api, Upgrade};
 use super::{ApiError, App, Gate, Peer, Route};
 use crate::apply::Applier;
 use crate::apply::url_tables::UrlTables;
-use crate::auth::{Caller, Credential};
+use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
 use crate::live::{self, Live};
 use crate::pf::Pf;
@@ -124,7 +124,18 @@ pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
         sources: live::sources::Sources::default(),
         limits: live::fanout::StreamLimits::default(),
     });
-    App { store, pf, platform, gate: Arc::new(ListGate), applier, live, after_write: Vec::new(), traffic }
+    let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
+    App {
+        store,
+        auth,
+        pf,
+        platform,
+        gate: Arc::new(ListGate),
+        applier,
+        live,
+        after_write: Vec::new(),
+        traffic,
+    }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

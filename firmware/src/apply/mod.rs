@@ -218,7 +218,7 @@ impl Applier {
         // so that what is in force is on disk. A load that fails takes the commit back.
         let (before, target, compiled) = store
             .commit(author, move |draft: &mut Draft| {
-                let before = (draft.config.clone(), draft.applied.clone());
+                let before = draft.base().clone();
                 change(draft).map_err(ReplaceError::Refused)?;
                 let compiled = machine.compile(&draft.applied)?;
                 machine.check(&compiled)?;
@@ -235,11 +235,11 @@ impl Applier {
                 Ok(report)
             }
             Err(error) => {
-                let (config, applied) = before;
                 let back = store
                     .commit(&Author::system("system"), move |draft: &mut Draft| {
-                        draft.config = config;
-                        draft.applied = applied;
+                        draft.config = before.config.clone();
+                        draft.applied = before.applied.clone();
+                        draft.take_back_ledger(&before.ledger);
                         draft.audit.push(NewAudit {
                             action: "config_changed",
                             source: "engine",

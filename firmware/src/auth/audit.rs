@@ -4,23 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Auth, AuthError, Caller, Credential};
+use super::{Auth, AuthError, Caller};
 use crate::config::Id;
 use crate::store::NewAudit;
 
 /// `source` of every entry.
 pub const SOURCE: &str = "auth";
 
-/// An entry for what a signed-in caller did.
-pub fn by(caller: &Caller, action: &'static str, target: Option<Id>, details: impl Into<String>) -> NewAudit {
-    let mut details = details.into();
-    if let Credential::ApiKey { name, .. } = &caller.credential {
-        details.push_str(&format!(" via key {name}"));
-    }
-    entry(action, target, details)
-}
-
-/// An entry whose actor is the commit's author.
+/// An entry whose actor is the commit's author; the store adds the name of an API key.
 pub fn entry(action: &'static str, target: Option<Id>, details: impl Into<String>) -> NewAudit {
     NewAudit { action, source: SOURCE, details: details.into(), user_id: target, ..NewAudit::default() }
 }
@@ -51,7 +42,7 @@ impl Auth {
             return Ok(());
         }
         let details: String = format!("{method} {path}").chars().take(200).collect();
-        let entry = by(caller, "access_denied", Some(caller.user_id), details);
+        let entry = entry("access_denied", Some(caller.user_id), details);
         self.write_audit(caller.author(), entry).await
     }
 

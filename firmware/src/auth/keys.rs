@@ -125,18 +125,17 @@ impl Auth {
                 last_used_at: None,
             };
             draft.identity.api_keys.insert(row.clone());
-            draft.audit.push(audit::by(&by, "api_key_created", Some(owner.id), row.name.clone()));
+            draft.audit.push(audit::entry("api_key_created", Some(owner.id), row.name.clone()));
             Ok(row)
         });
         Ok(MintedKey { key, row: minted.await? })
     }
 
     pub async fn revoke_key(&self, caller: &Caller, id: Id) -> Result<(), AuthError> {
-        let by = caller.clone();
         let revoked = self.commit(caller.author(), move |draft| {
             let key = draft.identity.api_keys.remove(&id).ok_or(AuthError::NotFound("API key"))?;
             let details = format!("{} ({})", key.name, key.prefix);
-            draft.audit.push(audit::by(&by, "api_key_revoked", Some(key.user_id), details));
+            draft.audit.push(audit::entry("api_key_revoked", Some(key.user_id), details));
             Ok(())
         });
         revoked.await

@@ -305,7 +305,7 @@ impl Auth {
                 return Err(AuthError::Unauthorized("wrong code"));
             }
             totp.enabled = true;
-            Ok(audit::by(&by, "totp_enabled", Some(by.user_id), by.username.clone()))
+            Ok(audit::entry("totp_enabled", Some(by.user_id), by.username.clone()))
         })
         .await
     }
@@ -322,7 +322,7 @@ impl Auth {
             }
             totp::spend(totp, &code, now).ok_or(AuthError::Unauthorized("wrong code"))?;
             user.totp = None;
-            Ok(audit::by(&by, "totp_disabled", Some(by.user_id), by.username.clone()))
+            Ok(audit::entry("totp_disabled", Some(by.user_id), by.username.clone()))
         })
         .await
     }

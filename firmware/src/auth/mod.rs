@@ -28,6 +28,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use audit::SOURCE as AUDIT_SOURCE;
 pub use authenticate::Presented;
 pub use clock::Clock;
 pub use error::AuthError;
@@ -150,9 +151,8 @@ struct Inner {
 }
 
 impl Auth {
-    /// Opens authentication over a store: reads (or makes) the signing key in `state_dir`, and seeds or refreshes the
-    /// built-in roles.
-    pub async fn new(store: Store, state_dir: &Path, options: Options) -> Result<Self, AuthError> {
+    /// Authentication over a store; reads (or makes) the signing key in `state_dir`. [`Auth::start`] before use.
+    pub fn new(store: Store, state_dir: &Path, options: Options) -> Result<Self, AuthError> {
         let inner = Inner {
             store,
             signer: token::Signer::open(state_dir, options.jwt_secret.as_deref())?,
@@ -167,9 +167,12 @@ impl Auth {
             denials: audit::Denials::default(),
             oauth: oauth::Flows::default(),
         };
-        let auth = Self { inner: Arc::new(inner) };
-        auth.seed_roles().await?;
-        Ok(auth)
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Seeds the built-in roles, or refreshes them after an update.
+    pub async fn start(&self) -> Result<(), AuthError> {
+        self.seed_roles().await
     }
 
     /// The settings in force.

@@ -210,7 +210,7 @@ impl Auth {
                     }
                 }
             };
-            draft.audit.push(audit::by(&by, "logout", Some(by.user_id), by.username.clone()));
+            draft.audit.push(audit::entry("logout", Some(by.user_id), by.username.clone()));
             Ok(known)
         });
         ended.await
@@ -268,8 +268,7 @@ impl Auth {
                 super::roles::must_cover(&by, role.permissions, "the user")?;
             }
             end(&mut draft.identity, session, now);
-            draft.audit.push(audit::by(
-                &by,
+            draft.audit.push(audit::entry(
                 "logout",
                 Some(user_id),
                 format!("{}: sign-in ended", user.username),

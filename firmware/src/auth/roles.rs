@@ -147,12 +147,11 @@ impl Auth {
         let description = check_description(new.description)?;
         must_cover(caller, permissions, "the role")?;
         let id = uuid::Builder::from_random_bytes(random::bytes::<16>()?).into_uuid().to_string();
-        let by = caller.clone();
         let created = self.commit(caller.author(), move |draft| {
             must_be_free(&draft.identity, &name, None)?;
             let role = Role { id, name, permissions, builtin: false, description, created_at: draft.now };
             draft.identity.roles.insert(role.clone());
-            draft.audit.push(audit::by(&by, "role_created", None, role.name.clone()));
+            draft.audit.push(audit::entry("role_created", None, role.name.clone()));
             Ok(role)
         });
         created.await
@@ -184,7 +183,7 @@ impl Auth {
                 role.description = description;
             }
             let before = draft.identity.clone();
-            draft.audit.push(audit::by(&by, "role_updated", None, role.name.clone()));
+            draft.audit.push(audit::entry("role_updated", None, role.name.clone()));
             draft.identity.roles.insert(role);
             users::keep_an_administrator(&before, &draft.identity)
         });
@@ -203,7 +202,7 @@ impl Auth {
                 return Err(AuthError::Conflict("the role is in use".into()));
             }
             draft.identity.roles.remove(&id);
-            draft.audit.push(audit::by(&by, "role_deleted", None, role.name.clone()));
+            draft.audit.push(audit::entry("role_deleted", None, role.name.clone()));
             Ok(())
         });
         deleted.await

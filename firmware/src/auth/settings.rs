@@ -63,11 +63,10 @@ fn apply(old: &AuthSettings, edit: &SettingsEdit) -> Result<(AuthSettings, Vec<S
 
 impl Auth {
     pub async fn update_settings(&self, caller: &Caller, edit: SettingsEdit) -> Result<(), AuthError> {
-        let by = caller.clone();
         let updated = self.commit(caller.author(), move |draft| {
             let (new, changes) = apply(&draft.config.auth, &edit)?;
             let details = if changes.is_empty() { "nothing".into() } else { changes.join(", ") };
-            draft.audit.push(audit::by(&by, "settings_updated", None, details));
+            draft.audit.push(audit::entry("settings_updated", None, details));
             if !changes.is_empty() {
                 draft.config.auth = Arc::new(new);
             }

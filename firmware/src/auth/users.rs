@@ -169,13 +169,12 @@ impl Auth {
         // Before the costly hash as well as inside the commit.
         allowed(&self.inner.store.snapshot().identity)?;
         let hash = Secret::new(self.inner.hasher.hash(new.password.expose()).await?);
-        let by = caller.clone();
         let created = self.commit(caller.author(), move |draft| {
             let role_id = allowed(&draft.identity)?;
             let user = new_user(username, hash, &role_id, "local", draft.now);
             let role = role_of(&draft.identity, &user);
             let details = format!("{} as {}", user.username, role.name);
-            draft.audit.push(audit::by(&by, "user_created", Some(user.id), details));
+            draft.audit.push(audit::entry("user_created", Some(user.id), details));
             draft.identity.users.insert(user.clone());
             Ok((Arc::new(user), role))
         });
@@ -252,7 +251,7 @@ impl Auth {
             keep_an_administrator(&before, &draft.identity)?;
             let changed = if changed.is_empty() { "nothing".into() } else { changed.join(", ") };
             let details = format!("{}: {changed}", user.username);
-            draft.audit.push(audit::by(&by, "user_updated", Some(id), details));
+            draft.audit.push(audit::entry("user_updated", Some(id), details));
             let role = role_of(&draft.identity, &user);
             Ok((Arc::new(user), role))
         });
@@ -280,7 +279,7 @@ impl Auth {
             for link in before.oauth_links.iter().filter(|link| link.user_id == id) {
                 draft.identity.oauth_links.remove(&format!("{}:{}", link.provider_id, link.subject));
             }
-            draft.audit.push(audit::by(&by, "user_deleted", Some(id), user.username.clone()));
+            draft.audit.push(audit::entry("user_deleted", Some(id), user.username.clone()));
             Ok(user.username.clone())
         });
         deleted.await

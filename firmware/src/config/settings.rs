@@ -85,6 +85,19 @@ impl Default for HistorySettings {
     }
 }
 
+/// How much of the past the dashboard keeps (contract/system.md §3.7): 300 to 2,592,000 s, one entry a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DashboardSettings {
+    pub history_seconds: u32,
+}
+
+impl Default for DashboardSettings {
+    fn default() -> Self {
+        Self { history_seconds: 1800 }
+    }
+}
+
 /// A value of the machine that the administrator has set (contract/config.md §2 `tuning`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TuningEntry {
@@ -101,17 +114,4 @@ pub struct TuningEntry {
 #[serde(default)]
 pub struct Tuning {
     pub entries: Vec<TuningEntry>,
-}
-
-/// How much of the past the dashboard keeps (contract/system.md §3.7): 300 to 2,592,000 s, one entry a second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct DashboardSettings {
-    pub history_seconds: u32,
-}
-
-impl Default for DashboardSettings {
-    fn default() -> Self {
-        Self { history_seconds: 1800 }
-    }
 }

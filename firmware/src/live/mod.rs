@@ -424,6 +424,3 @@ async fn feed_blocked(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

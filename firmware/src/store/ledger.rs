@@ -228,6 +228,26 @@ impl Draft {
         self.ledger.change(number, |version| version.rolled_back = true)
     }
 
+    /// Takes back what a commit did to versions and window when its change is taken back: what was active is
+    /// active again, the window is as it was. Versions saved in that commit stay in the history; one that it
+    /// made active is marked rolled back.
+    pub fn take_back_ledger(&mut self, before: &Ledger) {
+        for number in before.counters.last_version + 1..=self.ledger.counters.last_version {
+            self.ledger.change(number, |version| {
+                version.rolled_back |= version.applied;
+                version.applied = false;
+            });
+        }
+        for old in before.versions.iter() {
+            self.ledger.change(old.version, |version| {
+                version.applied = old.applied;
+                version.applied_at = old.applied_at;
+                version.rolled_back = old.rolled_back;
+            });
+        }
+        self.ledger.confirm = before.confirm.clone();
+    }
+
     /// Opens the commit-confirm window; the way back leads to the configuration before this commit. False if
     /// a window is open already.
     pub fn open_window(

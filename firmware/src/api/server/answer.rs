@@ -54,10 +54,16 @@ pub(super) async fn write<T: Stream>(
         match length {
             Some(length) => copy(wire, out, &mut body, length).await?,
             None => {
-                wire.guard().enter_unbounded(Phase::Streaming);
-                // Closing has begun: a stream that starts now would not be told.
-                let whole =
-                    !wire.guard().registry().closing() && stream(wire, out, &mut body, chunked).await?;
+                let kind = response.header("content-type");
+                let endless = kind.is_some_and(|value| value.as_str().starts_with("text/event-stream"));
+                if endless {
+                    wire.guard().enter_unbounded(Phase::Endless);
+                    // Once closing has begun, nobody would end it.
+                    if wire.guard().registry().closing() {
+                        return Ok(false);
+                    }
+                }
+                let whole = stream(wire, out, &mut body, chunked).await?;
                 wire.guard().enter_unbounded(Phase::Working);
                 return Ok(whole && keep_alive);
             }

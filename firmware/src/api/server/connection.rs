@@ -136,7 +136,7 @@ impl<T: Stream> Connection<T> {
         if let Some(talk) = response.ext().get::<Upgrade>().and_then(Upgrade::take) {
             answer::switch(&self.wire, &mut self.out, &response);
             answer::flush(&mut self.wire, &mut self.out).await?;
-            self.wire.guard().enter_unbounded(Phase::Streaming);
+            self.wire.guard().enter_unbounded(Phase::Endless);
             if !self.wire.guard().registry().closing() {
                 let (stream, unread) = self.wire.into_parts();
                 talk(websocket::accept(Box::new(stream), unread).await).await;

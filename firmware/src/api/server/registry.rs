@@ -24,8 +24,8 @@ pub(super) enum Phase {
     Body,
     /// The application is at work.
     Working,
-    /// An answer without an end (SSE) or a WebSocket.
-    Streaming,
+    /// An answer without an end of its own: an event stream or a WebSocket.
+    Endless,
     /// Reading away what follows a refusal.
     Linger,
 }
@@ -206,8 +206,8 @@ impl Registry {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
         for guard in self.guards() {
-            if guard.is_in(Phase::Idle) || guard.is_in(Phase::Streaming) || guard.is_in(Phase::Handshake) {
-                guard.socket.shutdown(Shutdown::Read);
+            if guard.is_in(Phase::Idle) || guard.is_in(Phase::Endless) || guard.is_in(Phase::Handshake) {
+                guard.socket.shutdown(Shutdown::Both);
             }
         }
     }

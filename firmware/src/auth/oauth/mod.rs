@@ -145,7 +145,6 @@ impl Auth {
         };
         let client_id = check_text("client_id", &new.client_id)?;
         check_secret(&new.client_secret)?;
-        let by = caller.clone();
         let created = self.commit(caller.author(), move |draft| {
             must_be_free(&draft.identity, &name, None)?;
             let provider = OAuthProvider {
@@ -162,7 +161,7 @@ impl Auth {
                 created_at: draft.now,
             };
             draft.identity.oauth_providers.insert(provider.clone());
-            draft.audit.push(audit::by(&by, "oauth_provider_created", None, provider.name.clone()));
+            draft.audit.push(audit::entry("oauth_provider_created", None, provider.name.clone()));
             Ok(provider)
         });
         created.await
@@ -183,7 +182,6 @@ impl Auth {
         let auth_url = endpoint("auth_url", &edit.auth_url)?;
         let token_url = endpoint("token_url", &edit.token_url)?;
         let userinfo_url = endpoint("userinfo_url", &edit.userinfo_url)?;
-        let by = caller.clone();
         let updated = self.commit(caller.author(), move |draft| {
             let known =
                 draft.identity.oauth_providers.get(&id).cloned().ok_or(AuthError::NotFound("provider"))?;
@@ -209,7 +207,7 @@ impl Auth {
             }
             provider.enabled = edit.enabled.unwrap_or(provider.enabled);
             draft.identity.oauth_providers.insert(provider.clone());
-            draft.audit.push(audit::by(&by, "oauth_provider_updated", None, provider.name.clone()));
+            draft.audit.push(audit::entry("oauth_provider_updated", None, provider.name.clone()));
             Ok(provider)
         });
         updated.await
@@ -217,7 +215,6 @@ impl Auth {
 
     /// The provider goes, with the links to its subjects; the users stay.
     pub async fn delete_provider(&self, caller: &Caller, id: Id) -> Result<(), AuthError> {
-        let by = caller.clone();
         let deleted = self.commit(caller.author(), move |draft| {
             let gone = draft.identity.oauth_providers.remove(&id).ok_or(AuthError::NotFound("provider"))?;
             let links: Vec<String> = draft
@@ -230,7 +227,7 @@ impl Auth {
             for link in links {
                 draft.identity.oauth_links.remove(&link);
             }
-            draft.audit.push(audit::by(&by, "oauth_provider_deleted", None, gone.name.clone()));
+            draft.audit.push(audit::entry("oauth_provider_deleted", None, gone.name.clone()));
             Ok(())
         });
         deleted.await

@@ -71,13 +71,13 @@ impl ConfigDocument {
             auth,
             firewall,
             history,
+            dashboard,
             tls,
             ha,
             dhcp,
             dhcp_ddns,
             dhcp_ha,
             tuning,
-            dashboard,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),

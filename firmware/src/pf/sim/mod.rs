@@ -1,1 +1,10 @@
+pub mod engine;
+pub mod evaluate;
+pub mod explain;
+pub mod flow;
+pub mod interfaces;
+pub mod load;
+pub mod rules;
+pub mod state;
 pub mod table;
+pub mod tcp;
