@@ -13,7 +13,6 @@ pub mod geoip;
 pub mod live;
 pub mod nat;
 mod gate;
-pub mod live;
 pub mod openapi;
 pub mod peer;
 pub mod reply;
@@ -38,7 +37,16 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    [live::routes(), rules::routes(), schedules::routes(), aliases::routes(), nat::routes(), geoip::routes()]
-        .concat()
-    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
+    [
+        openapi::routes(),
+        auth::routes(),
+        live::routes(),
+        config::routes(),
+        rules::routes(),
+        schedules::routes(),
+        aliases::routes(),
+        nat::routes(),
+        geoip::routes(),
+    ]
+    .concat()
 }
