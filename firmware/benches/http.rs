@@ -1,6 +1,8 @@
 //! Requests per second over HTTP: an empty tide route on our listener, and real routes against it in the same
 //! run. `cargo bench --bench http`; `AIFW_BENCH_SECONDS` (default 4) per figure.
 //!
+//! Beside the rate stands the server's processor time per answer, which says more where the machine is shared.
+//!
 //! The load comes from a process of its own (this program again): one thread that keeps 64 connections busy, so
 //! that the server is measured and not the client's switching between threads.
 
@@ -66,12 +68,22 @@ fn figure<S: Clone + Send + Sync + 'static>(
         String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     };
     client(0.5);
+    let before = processor_time();
     let rate = client(seconds);
-    match base {
-        Some(base) => println!("{name:<44} {rate:>9.0}/s  {:>4.0} %", rate / base * 100.0),
-        None => println!("{name:<44} {rate:>9.0}/s"),
-    }
+    let cost = (processor_time() - before).as_secs_f64() / (rate * seconds) * 1e6;
+    let share = base.map_or(String::new(), |base| format!("{:>4.0} %", rate / base * 100.0));
+    println!("{name:<44} {rate:>9.0}/s {cost:>6.1} µs {share}");
     rate
+}
+
+/// Processor time that this process, the server, has used.
+fn processor_time() -> Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .into_iter()
+        .map(|time| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000))
+        .sum()
 }
 
 /// Asks for `path` on all connections, one request after the other on each, and gives answers per second.

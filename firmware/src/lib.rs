@@ -10,4 +10,6 @@ pub mod live;
 pub mod pf;
 pub mod platform;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tool;

@@ -1,6 +1,7 @@
 //! The REST API: one file per area, thin — parse, permit, call, shape the answer. The route table is data:
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
+pub mod aliases;
 pub mod app;
 mod auth;
 pub mod call;
@@ -9,12 +10,17 @@ mod encode;
 pub mod error;
 mod events;
 mod gate;
+pub mod geoip;
 pub mod live;
+pub mod nat;
 pub mod openapi;
 pub mod peer;
 pub mod reply;
+pub mod resource;
 pub mod route;
 pub mod router;
+pub mod rules;
+pub mod schedules;
 pub mod server;
 #[doc(hidden)]
 pub mod testing;
@@ -31,5 +37,16 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    [openapi::routes(), auth::routes(), live::routes(), config::routes()].concat()
+    [
+        openapi::routes(),
+        auth::routes(),
+        live::routes(),
+        config::routes(),
+        rules::routes(),
+        schedules::routes(),
+        aliases::routes(),
+        nat::routes(),
+        geoip::routes(),
+    ]
+    .concat()
 }

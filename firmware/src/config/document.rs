@@ -231,7 +231,7 @@ macro_rules! document {
                 $(if !std::sync::Arc::ptr_eq(&self.$s, &older.$s) && self.$s != older.$s {
                     rows.push(RowChange {
                         kind: $sk,
-                        key: SECTION.into(),
+                        key: $crate::config::document::SECTION.into(),
                         before: Some(encode(&*older.$s)),
                         after: Some(encode(&*self.$s)),
                     });

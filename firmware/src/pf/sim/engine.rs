@@ -80,7 +80,6 @@ impl Engine {
             interfaces: &self.interfaces,
             rulesets: &self.rulesets,
             tables: &self.tables,
-            options: &self.options,
             states: &self.states,
         }
     }

@@ -11,7 +11,6 @@ use ipnet::IpNet;
 
 use super::explain::Step;
 use super::interfaces::Interfaces;
-use super::load::Options;
 use super::rules::*;
 use super::state::{Key, StateTable, Via, place, state_ports};
 use super::table::Table;
@@ -122,7 +121,6 @@ pub struct World<'a> {
     pub rulesets: &'a BTreeMap<Arc<str>, Arc<Ruleset>>,
     /// `None`: no such table.
     pub tables: &'a [Option<Table>],
-    pub options: &'a Options,
     pub states: &'a StateTable,
 }
 
@@ -278,7 +276,7 @@ impl Run<'_, '_> {
             && !is_error(&self.packet)
             && (filter.state.kind != StateKind::None || nat.is_some() || filter.change.is_some());
         let answer = match filter.action {
-            Action::Block(how) => how.unwrap_or(self.world.options.block_answer),
+            Action::Block(answer) => answer,
             _ => Answer::Drop,
         };
         let mut decision = self.decision(passed, Reason::Match, nat);

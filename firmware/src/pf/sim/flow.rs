@@ -404,7 +404,7 @@ impl Engine {
             stack,
             direction: p.direction,
             interface: p.interface.clone(),
-            bound: keep.and_then(|k| k.bound).unwrap_or(self.options.if_bound),
+            bound: keep.is_some_and(|k| k.bound),
             sloppy: keep.is_some_and(|k| k.sloppy),
             timeouts: keep.map_or_else(|| Arc::new(Timeouts::NONE), |k| k.timeouts.clone()),
             rule,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::pf::ast::InterfaceHost;
+use crate::pf::expand::Interfaces as Lookup;
 use crate::pf::packet::Family;
 
 /// One interface.
@@ -179,6 +180,14 @@ impl Interfaces {
             Some(known) => known.clone(),
             None => Arc::from(name),
         }
+    }
+}
+
+impl Lookup for Interfaces {
+    fn networks(&self, name: &str) -> Option<Vec<IpNet>> {
+        let mut known = self.list.iter().filter(|i| name == "self" || i.answers_to(name)).peekable();
+        known.peek()?;
+        Some(known.flat_map(|i| i.addresses.iter().copied()).collect())
     }
 }
 

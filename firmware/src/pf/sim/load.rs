@@ -1,6 +1,6 @@
-//! From the language to rules that can be evaluated: lists become single rules, interface names become the
-//! addresses they have now, timeouts and tables are put in place. Refuses what pfctl refuses at this stage.
-//! Changes nothing itself: [`super::engine`] puts the result in force as a whole.
+//! From the language to rules that can be evaluated: [`crate::pf::expand`] takes lists apart as pfctl does, this
+//! file turns the single rules into what [`super::evaluate`] reads, and reads the files that tables name. Changes
+//! nothing itself: [`super::engine`] puts the result in force as a whole.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,23 +13,29 @@ use super::rules::*;
 use super::state::Timeouts;
 use super::table::{self, Entry};
 use crate::pf::ast::{self, Host, Item, LimitName, SetOption, StateKind, StateOption, TableContents};
-use crate::pf::packet::{Direction, Family, protocol};
+use crate::pf::expand::{ExpandError, expand};
+use crate::pf::packet::{Direction, Family};
 use crate::pf::print::Loaded as Printed;
 
-/// Why a ruleset cannot be loaded, at which line (1 = first).
+/// Why a ruleset cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}: {message}")]
+#[error("{message}")]
 pub struct Refused {
+    /// 1 = first, 0 = the ruleset as a whole.
     pub line: u32,
     pub message: String,
+}
+
+impl From<ExpandError> for Refused {
+    fn from(error: ExpandError) -> Self {
+        Self { line: error.line, message: error.to_string() }
+    }
 }
 
 /// Options of the main ruleset (pf.conf(5), OPTIONS).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     pub skip: Vec<String>,
-    pub block_answer: Answer,
-    pub if_bound: bool,
     pub states: u32,
     pub table_entries: u32,
     pub reassemble: bool,
@@ -41,8 +47,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             skip: Vec::new(),
-            block_answer: Answer::Drop,
-            if_bound: false,
             states: 100_000,
             table_entries: 200_000,
             reassemble: false,
@@ -114,9 +118,9 @@ pub fn plan(
     tables: &mut TableNames,
     files: Files<'_>,
 ) -> Result<Plan, Refused> {
-    let mut loader =
-        Loader { interfaces, tables, files, plan: Plan::default(), line: 0, defaults: Vec::new() };
-    loader.ruleset(ruleset, anchor)?;
+    let expanded = expand(ruleset, interfaces)?;
+    let mut loader = Loader { interfaces, tables, files, plan: Plan::default(), line: 0 };
+    loader.ruleset(&expanded, anchor)?;
     Ok(loader.plan)
 }
 
@@ -126,8 +130,6 @@ struct Loader<'a> {
     files: Files<'a>,
     plan: Plan,
     line: u32,
-    /// `set state-defaults`
-    defaults: Vec<StateOption>,
 }
 
 /// Rules of one ruleset while it is read.
@@ -140,16 +142,9 @@ struct Lists {
     unnamed: u32,
 }
 
-/// One combination of the criteria's lists.
-#[derive(Clone)]
-struct Single {
-    criteria: ast::Criteria,
-    matcher: Matcher,
-}
-
 impl Loader<'_> {
     fn refuse<T>(&self, message: impl Into<String>) -> Result<T, Refused> {
-        Err(Refused { line: self.line, message: message.into() })
+        Err(Refused { line: self.line, message: format!("line {}: {}", self.line, message.into()) })
     }
 
     fn ruleset(&mut self, ruleset: &ast::Ruleset, path: &str) -> Result<(), Refused> {
@@ -186,12 +181,8 @@ impl Loader<'_> {
             Item::LoadAnchor { .. } => {
                 self.refuse("load anchor is not supported here: anchors are loaded by themselves")
             }
-            Item::Antispoof(antispoof) => {
-                for rule in self.antispoof(antispoof)? {
-                    self.filter(&rule, path, lists)?;
-                }
-                Ok(())
-            }
+            // Expanded into filter rules.
+            Item::Antispoof(_) => Ok(()),
             Item::Filter(rule) => self.filter(rule, path, lists),
         }
     }
@@ -200,13 +191,6 @@ impl Loader<'_> {
         let options = &mut self.plan.options;
         match option {
             SetOption::Skip(names) => options.skip.extend(names.iter().map(|n| n.as_str().to_owned())),
-            SetOption::BlockPolicy(policy) => {
-                options.block_answer = match policy {
-                    ast::BlockPolicy::Drop => Answer::Drop,
-                    ast::BlockPolicy::Return => Answer::Return,
-                }
-            }
-            SetOption::StatePolicy(policy) => options.if_bound = *policy == ast::StatePolicy::IfBound,
             SetOption::Limit(LimitName::States, limit) => {
                 options.states = *limit;
                 // The adaptive limits follow, unless they were set by themselves.
@@ -222,7 +206,8 @@ impl Loader<'_> {
             SetOption::Reassemble { on, .. } => options.reassemble = *on,
             SetOption::Timeout(which, seconds) => options.timeouts.set(*which, *seconds),
             SetOption::Optimization(how) => optimize(&mut options.timeouts, *how),
-            SetOption::StateDefaults(defaults) => self.defaults = defaults.clone(),
+            // These have their effect in expansion.
+            SetOption::BlockPolicy(_) | SetOption::StatePolicy(_) | SetOption::StateDefaults(_) => {}
             SetOption::Limit(..)
             | SetOption::RulesetOptimization(_)
             | SetOption::Debug(_)
@@ -242,20 +227,26 @@ impl Loader<'_> {
             match contents {
                 TableContents::Entries(items) => {
                     for item in items {
-                        for net in self.nets(&item.host)? {
-                            list.push(Entry { net: net.trunc(), negated: item.negate });
+                        match &item.host {
+                            Host::Net(net) | Host::Scoped(net, _) => {
+                                list.push(Entry { net: net.trunc(), negated: item.negate });
+                            }
+                            other => return self.refuse(format!("{other} cannot be in a table")),
                         }
                     }
                 }
                 TableContents::File(name) => {
-                    let text = (self.files)(name.as_str()).map_err(|e| Refused {
+                    let fail = |why: String| Refused {
                         line: self.line,
-                        message: format!("table <{}>: {}: {e}", definition.name.as_str(), name.as_str()),
-                    })?;
-                    let read = table::entries_of_file(&text).map_err(|e| Refused {
-                        line: self.line,
-                        message: format!("table <{}>: {}: {e}", definition.name.as_str(), name.as_str()),
-                    })?;
+                        message: format!(
+                            "line {}: table <{}>: {}: {why}",
+                            self.line,
+                            definition.name.as_str(),
+                            name.as_str()
+                        ),
+                    };
+                    let text = (self.files)(name.as_str()).map_err(|e| fail(e.to_string()))?;
+                    let read = table::entries_of_file(&text).map_err(|e| fail(e.to_string()))?;
                     list.extend(read);
                 }
             }
@@ -270,21 +261,6 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Networks that a host stands for when it is written out.
-    fn nets(&self, host: &Host) -> Result<Vec<IpNet>, Refused> {
-        match host {
-            Host::Net(net) | Host::Scoped(net, _) => Ok(vec![*net]),
-            Host::Interface(interface) => {
-                let nets = self.interfaces.resolve(interface);
-                if nets.is_empty() {
-                    return self.refuse(format!("no IP address found for {host}"));
-                }
-                Ok(nets)
-            }
-            other => self.refuse(format!("{other} is no address")),
-        }
-    }
-
     fn table_ref(&mut self, path: &str, name: &ast::Table) -> TableRef {
         let root = self.tables.number("", name.as_str());
         let own = if path.is_empty() { root } else { self.tables.number(path, name.as_str()) };
@@ -295,185 +271,73 @@ impl Loader<'_> {
 
     // --- criteria
 
-    /// Items of one side's host list as pf keeps them: written-out interfaces become their addresses.
-    fn hosts(&mut self, items: &[ast::HostItem], path: &str) -> Result<Vec<(ast::HostItem, Hosts)>, Refused> {
-        if items.is_empty() {
-            return Ok(vec![(Host::Any.into(), Hosts::Any)]);
+    fn hosts(&mut self, host: &Host, path: &str) -> Hosts {
+        match host {
+            Host::Any => Hosts::Any,
+            Host::Net(net) | Host::Scoped(net, _) => Hosts::Net(net.trunc()),
+            Host::Range(a, b) => Hosts::Range(*a, *b),
+            Host::Table(name) => Hosts::Table(self.table_ref(path, name)),
+            Host::NoRoute => Hosts::NoRoute,
+            Host::UrpfFailed => Hosts::UrpfFailed,
+            Host::Interface(interface) => Hosts::Dynamic(interface.clone()),
         }
-        let mut out = Vec::new();
-        for item in items {
-            let negate = item.negate;
-            let mut push = |host: Host, hosts: Hosts| out.push((ast::HostItem { negate, host }, hosts));
-            match &item.host {
-                Host::Any => push(Host::Any, Hosts::Any),
-                Host::Net(net) => push(Host::Net(net.trunc()), Hosts::Net(net.trunc())),
-                Host::Scoped(net, on) => push(Host::Scoped(*net, on.clone()), Hosts::Net(net.trunc())),
-                Host::Range(a, b) => push(Host::Range(*a, *b), Hosts::Range(*a, *b)),
-                Host::Table(name) => {
-                    push(Host::Table(name.clone()), Hosts::Table(self.table_ref(path, name)))
-                }
-                Host::NoRoute => push(Host::NoRoute, Hosts::NoRoute),
-                Host::UrpfFailed => push(Host::UrpfFailed, Hosts::UrpfFailed),
-                Host::Interface(interface) if interface.dynamic => {
-                    push(Host::Interface(interface.clone()), Hosts::Dynamic(interface.clone()));
-                }
-                Host::Interface(_) => {
-                    let mut nets = self.nets(&item.host)?;
-                    let mut seen = Vec::new();
-                    nets.retain(|net| {
-                        !seen.contains(net) && {
-                            seen.push(*net);
-                            true
-                        }
-                    });
-                    for net in nets {
-                        push(Host::Net(net), Hosts::Net(net));
-                    }
-                }
-            }
-        }
-        Ok(out)
     }
 
-    /// Every combination of the lists, in pf's order.
-    fn singles(&mut self, criteria: &ast::Criteria, path: &str) -> Result<Vec<Single>, Refused> {
-        let from = self.hosts(&criteria.between.from().hosts, path)?;
-        let to = self.hosts(&criteria.between.to().hosts, path)?;
-        let ons = options_of(&criteria.on);
-        let protocols = options_of(&criteria.protocols);
-        let from_ports = options_of(&criteria.between.from().ports);
-        let to_ports = options_of(&criteria.between.to().ports);
-        let mut out = Vec::new();
-        for on in &ons {
-            for proto in &protocols {
-                for (from_item, from_hosts) in &from {
-                    for from_port in &from_ports {
-                        for (to_item, to_hosts) in &to {
-                            for to_port in &to_ports {
-                                let Some(family) = one_family([
-                                    criteria.family.map(family_of),
-                                    family_of_hosts(from_hosts),
-                                    family_of_hosts(to_hosts),
-                                    family_of_protocol(proto.map(|p| p.0)),
-                                ]) else {
-                                    continue;
-                                };
-                                out.push(Single {
-                                    criteria: ast::Criteria {
-                                        direction: criteria.direction,
-                                        on: on.iter().map(|on| (*on).clone()).collect(),
-                                        family: family.map(|f| match f {
-                                            Family::Inet => ast::Family::Inet,
-                                            Family::Inet6 => ast::Family::Inet6,
-                                        }),
-                                        protocols: proto.iter().map(|p| **p).collect(),
-                                        between: between((from_item, *from_port), (to_item, *to_port)),
-                                    },
-                                    matcher: Matcher {
-                                        direction: criteria.direction.map(direction_of),
-                                        on: on.map(on_of),
-                                        family,
-                                        protocol: proto.map(|p| p.0),
-                                        from: Side {
-                                            negate: from_item.negate,
-                                            hosts: from_hosts.clone(),
-                                            port: from_port.copied(),
-                                        },
-                                        to: Side {
-                                            negate: to_item.negate,
-                                            hosts: to_hosts.clone(),
-                                            port: to_port.copied(),
-                                        },
-                                    },
-                                });
-                            }
-                        }
-                    }
-                }
-            }
+    fn side(&mut self, endpoint: &ast::Endpoint, path: &str) -> Side {
+        let mut side = Side { port: endpoint.ports.first().copied(), ..Side::ANY };
+        if let Some(item) = endpoint.hosts.first() {
+            side.negate = item.negate;
+            side.hosts = self.hosts(&item.host, path);
         }
-        if out.is_empty() {
-            return self.refuse("rule expands to no valid combination");
+        side
+    }
+
+    /// Criteria of an expanded rule: every list has at most one item.
+    fn matcher(&mut self, criteria: &ast::Criteria, path: &str) -> Matcher {
+        Matcher {
+            direction: criteria.direction.map(direction_of),
+            on: criteria.on.first().map(on_of),
+            family: criteria.family.map(family_of),
+            protocol: criteria.protocols.first().map(|p| p.0),
+            from: self.side(criteria.between.from(), path),
+            to: self.side(criteria.between.to(), path),
         }
-        Ok(out)
     }
 
     // --- filter rules
 
     fn filter(&mut self, rule: &ast::FilterRule, path: &str, lists: &mut Lists) -> Result<(), Refused> {
-        let icmp: Vec<Option<ast::IcmpType>> = match &rule.options.icmp {
-            Some(icmp) if !icmp.types.is_empty() => icmp.types.iter().copied().map(Some).collect(),
-            _ => vec![None],
-        };
-        let mut criteria = rule.criteria.clone();
-        if let Some(icmp) = &rule.options.icmp
-            && criteria.family.is_none()
-        {
-            criteria.family = Some(icmp.family);
-        }
-        for single in self.singles(&criteria, path)? {
-            for kind in &icmp {
-                let mut printed = rule.clone();
-                printed.criteria = single.criteria.clone();
-                if let (Some(one), Some(list)) = (kind, &mut printed.options.icmp) {
-                    list.types = vec![*one];
-                }
-                if printed.action == ast::Action::Block(ast::Block::Default) {
-                    // pfctl settles the policy when it loads, so that it is printed.
-                    printed.action = ast::Action::Block(match self.plan.options.block_answer {
-                        Answer::Drop => ast::Block::Drop,
-                        _ => ast::Block::Return,
-                    });
-                }
-                let filter = self.filter_of(rule, &single, *kind, path)?;
-                settle_state(&mut printed, &filter);
-                let labels = labels(&rule.options.labels, &printed.criteria, lists.filter.len());
-                let number = u32::try_from(lists.filter.len()).unwrap_or(u32::MAX);
-                let info = RuleInfo::new(Printed(&printed).to_string(), number, path.into(), labels);
-                lists.filter.push(Rule {
-                    matcher: single.matcher.clone(),
-                    info: Arc::new(info),
-                    what: What::Filter(Box::new(filter)),
-                });
-            }
-        }
+        let matcher = self.matcher(&rule.criteria, path);
+        let filter = self.filter_of(rule, &matcher, path)?;
+        let info = info(Printed(rule).to_string(), &lists.filter, path, &rule.options.labels);
+        lists.filter.push(Rule { matcher, info, what: What::Filter(Box::new(filter)) });
         Ok(())
     }
 
     fn filter_of(
         &mut self,
         rule: &ast::FilterRule,
-        single: &Single,
-        icmp: Option<ast::IcmpType>,
+        matcher: &Matcher,
         path: &str,
     ) -> Result<Filter, Refused> {
         let options = &rule.options;
-        let family = single.matcher.family;
+        let family = matcher.family;
         let action = match &rule.action {
             ast::Action::Pass => Action::Pass,
             ast::Action::Match => Action::Match,
             ast::Action::Block(how) => Action::Block(match how {
-                ast::Block::Default => None,
-                ast::Block::Drop => Some(Answer::Drop),
-                ast::Block::Return => Some(Answer::Return),
-                ast::Block::ReturnRst { .. } => Some(Answer::Reset),
-                ast::Block::ReturnIcmp { .. } | ast::Block::ReturnIcmp6 { .. } => Some(Answer::Unreachable),
+                ast::Block::Default | ast::Block::Drop => Answer::Drop,
+                ast::Block::Return => Answer::Return,
+                ast::Block::ReturnRst { .. } => Answer::Reset,
+                ast::Block::ReturnIcmp { .. } | ast::Block::ReturnIcmp6 { .. } => Answer::Unreachable,
             }),
         };
-        let state = self.state_of(options.state.as_ref(), action, path)?;
+        let state = self.state_of(options.state.as_ref(), path);
         let flags = match options.flags {
-            Some(ast::TcpFlags::Any) => None,
             Some(ast::TcpFlags::Set { set, of }) => Some((low_byte(set), low_byte(of))),
-            // pfctl writes `flags S/SA` into every stateful pass rule that can see TCP.
-            None if action == Action::Pass
-                && state.kind != StateKind::None
-                && single.matcher.protocol.is_none_or(|p| p == protocol::TCP)
-                && !options.fragment =>
-            {
-                Some((0x02, 0x12))
-            }
-            None => None,
+            Some(ast::TcpFlags::Any) | None => None,
         };
+        let icmp = options.icmp.as_ref().and_then(|icmp| icmp.types.first());
         Ok(Filter {
             action,
             quick: rule.quick,
@@ -494,14 +358,14 @@ impl Loader<'_> {
             destination: options
                 .rdr_to
                 .as_ref()
-                .map(|t| self.target_of(t, single.matcher.to.port, family, path))
+                .map(|t| self.target_of(t, matcher.to.port, family, path))
                 .transpose()?,
             change: options
                 .af_to
                 .as_ref()
                 .map(|change| {
                     let family = Some(family_of(change.family));
-                    Ok(FamilyChange {
+                    Ok::<_, Refused>(FamilyChange {
                         family: family_of(change.family),
                         from: self.pool_of(&change.from, family, path)?,
                         to: change.to.as_ref().map(|to| self.pool_of(to, family, path)).transpose()?,
@@ -512,24 +376,10 @@ impl Loader<'_> {
         })
     }
 
-    fn state_of(
-        &mut self,
-        state: Option<&ast::State>,
-        action: Action,
-        path: &str,
-    ) -> Result<KeepState, Refused> {
-        let kind = match (state, action) {
-            (Some(state), _) => state.kind,
-            (None, Action::Pass) => StateKind::Keep,
-            (None, _) => StateKind::None,
-        };
-        let options = match state {
-            Some(state) if !state.options.is_empty() => state.options.clone(),
-            _ => self.defaults.clone(),
-        };
+    fn state_of(&mut self, state: Option<&ast::State>, path: &str) -> KeepState {
         let mut keep = KeepState {
-            kind,
-            bound: None,
+            kind: state.map_or(StateKind::None, |state| state.kind),
+            bound: false,
             sloppy: false,
             max: None,
             timeouts: Arc::new(Timeouts::NONE),
@@ -537,11 +387,11 @@ impl Loader<'_> {
         };
         let mut timeouts = Timeouts::NONE;
         let mut limits = SourceLimits::default();
-        for option in &options {
+        for option in state.map(|state| state.options.as_slice()).unwrap_or_default() {
             match option {
                 StateOption::Max(max) => keep.max = Some(*max),
-                StateOption::IfBound => keep.bound = Some(true),
-                StateOption::Floating => keep.bound = Some(false),
+                StateOption::IfBound => keep.bound = true,
+                StateOption::Floating => keep.bound = false,
                 StateOption::Sloppy => keep.sloppy = true,
                 StateOption::Timeout(which, seconds) => timeouts.set(*which, *seconds),
                 StateOption::MaxSrcStates(max) => limits.max_states = Some(*max),
@@ -562,7 +412,7 @@ impl Loader<'_> {
             keep.timeouts = Arc::new(timeouts);
         }
         keep.source = (limits != SourceLimits::default()).then_some(limits);
-        Ok(keep)
+        keep
     }
 
     fn route_of(&mut self, route: &ast::Route, family: Option<Family>, path: &str) -> Result<Route, Refused> {
@@ -603,10 +453,9 @@ impl Loader<'_> {
             match host {
                 Host::Table(name) => out.push(PoolHost::Table(self.table_ref(path, name))),
                 Host::Range(a, b) => out.push(PoolHost::Range(*a, *b)),
-                Host::Interface(interface) if interface.dynamic => {
-                    out.push(PoolHost::Dynamic(interface.clone()));
-                }
-                other => out.extend(self.nets(other)?.into_iter().filter(|n| fits(n)).map(PoolHost::Net)),
+                Host::Interface(interface) => out.push(PoolHost::Dynamic(interface.clone())),
+                Host::Net(net) | Host::Scoped(net, _) if fits(net) => out.push(PoolHost::Net(*net)),
+                _ => {}
             }
         }
         if out.is_empty() {
@@ -648,79 +497,40 @@ impl Loader<'_> {
     }
 
     fn nat(&mut self, rule: &ast::NatRule, path: &str, lists: &mut Lists) -> Result<(), Refused> {
-        let mut criteria = rule.criteria.clone();
-        if criteria.family.is_none() {
-            // A target of one family settles the rule's.
-            let families: Vec<_> = rule
-                .target
-                .iter()
-                .flat_map(|t| &t.hosts)
-                .filter_map(|host| match host {
-                    Host::Net(net) | Host::Scoped(net, _) => Some(Family::of(net.addr())),
-                    Host::Range(a, _) => Some(Family::of(*a)),
-                    _ => None,
-                })
-                .collect();
-            if let Some(first) = families.first()
-                && families.iter().all(|f| f == first)
-            {
-                criteria.family = Some(match first {
-                    Family::Inet => ast::Family::Inet,
-                    Family::Inet6 => ast::Family::Inet6,
-                });
+        let mut matcher = self.matcher(&rule.criteria, path);
+        let target = match &rule.target {
+            Some(target) if !rule.no => {
+                Some(self.target_of(target, matcher.to.port, matcher.family, path)?)
             }
-        }
-        for single in self.singles(&criteria, path)? {
-            let family = single.matcher.family;
-            let target = match &rule.target {
-                Some(target) if !rule.no => {
-                    Some(self.target_of(target, single.matcher.to.port, family, path)?)
-                }
-                _ => None,
-            };
-            let outer = match (rule.kind, target.as_ref().and_then(|t| t.pool.hosts.first())) {
-                (ast::NatKind::Binat, Some(PoolHost::Net(net))) => {
-                    if let Hosts::Net(inner) = &single.matcher.from.hosts
-                        && inner.prefix_len() != net.prefix_len()
-                    {
-                        return self.refuse("binat source mask and redirect mask must be the same");
-                    }
-                    Some(*net)
-                }
-                _ => None,
-            };
-            let mut printed = rule.clone();
-            printed.criteria = single.criteria.clone();
-            let list = match rule.kind {
-                ast::NatKind::Nat => &mut lists.nat,
-                ast::NatKind::Rdr => &mut lists.rdr,
-                ast::NatKind::Binat => &mut lists.binat,
-            };
-            let number = u32::try_from(list.len()).unwrap_or(u32::MAX);
-            let mut matcher = single.matcher.clone();
-            if rule.kind == ast::NatKind::Binat {
-                // Also for packets coming in, where the addresses stand otherwise.
-                matcher.direction = None;
-            }
-            list.push(Rule {
-                matcher,
-                info: Arc::new(RuleInfo::new(Printed(&printed).to_string(), number, path.into(), Vec::new())),
-                what: What::Translate(Box::new(Translate {
-                    kind: rule.kind,
-                    target,
-                    pass: rule.pass,
-                    log: rule.log.as_ref().map(log_of),
-                    tag: rule.tag.as_ref().map(|t| t.as_str().into()),
-                    tagged: rule.tagged.as_ref().map(tagged_of),
-                    rtable: rule.rtable,
-                    outer,
-                })),
-            });
-        }
+            _ => None,
+        };
+        let outer = match (rule.kind, target.as_ref().and_then(|t| t.pool.hosts.first())) {
+            (ast::NatKind::Binat, Some(PoolHost::Net(net))) => Some(*net),
+            _ => None,
+        };
+        // binat also looks at packets coming in, where the addresses stand otherwise.
+        matcher.direction = None;
+        let list = match rule.kind {
+            ast::NatKind::Nat => &mut lists.nat,
+            ast::NatKind::Rdr => &mut lists.rdr,
+            ast::NatKind::Binat => &mut lists.binat,
+        };
+        let info = info(Printed(rule).to_string(), list, path, &[]);
+        let translate = Translate {
+            kind: rule.kind,
+            target,
+            pass: rule.pass,
+            log: rule.log.as_ref().map(log_of),
+            tag: rule.tag.as_ref().map(|t| t.as_str().into()),
+            tagged: rule.tagged.as_ref().map(tagged_of),
+            rtable: rule.rtable,
+            outer,
+        };
+        list.push(Rule { matcher, info, what: What::Translate(Box::new(translate)) });
         Ok(())
     }
 
-    // --- anchors and antispoof
+    // --- anchors
 
     fn anchor(&mut self, rule: &ast::AnchorRule, path: &str, lists: &mut Lists) -> Result<(), Refused> {
         let written = match &rule.name {
@@ -741,104 +551,41 @@ impl Loader<'_> {
             None if written.is_empty() => path.to_owned(),
             None => format!("{path}/{written}"),
         };
-        for single in self.singles(&rule.criteria, path)? {
-            let mut printed = rule.clone();
-            printed.criteria = single.criteria.clone();
-            printed.body = None;
-            let list = match rule.kind {
-                ast::AnchorKind::Filter => &mut lists.filter,
-                ast::AnchorKind::Nat => &mut lists.nat,
-                ast::AnchorKind::Rdr => &mut lists.rdr,
-                ast::AnchorKind::Binat => &mut lists.binat,
-            };
-            let number = u32::try_from(list.len()).unwrap_or(u32::MAX);
-            let text = Printed(&printed).to_string();
-            let labels = labels(&rule.options.labels, &printed.criteria, list.len());
-            list.push(Rule {
-                matcher: single.matcher.clone(),
-                info: Arc::new(RuleInfo::new(text, number, path.into(), labels)),
-                what: What::Anchor(Box::new(Call {
-                    path: full.as_str().into(),
-                    children,
-                    quick: rule.quick,
-                    tagged: rule.options.tagged.as_ref().map(tagged_of),
-                    flags: match rule.options.flags {
-                        Some(ast::TcpFlags::Set { set, of }) => Some((low_byte(set), low_byte(of))),
-                        _ => None,
-                    },
-                    probability: rule.options.probability,
-                })),
-            });
-        }
+        let matcher = self.matcher(&rule.criteria, path);
+        let list = match rule.kind {
+            ast::AnchorKind::Filter => &mut lists.filter,
+            ast::AnchorKind::Nat => &mut lists.nat,
+            ast::AnchorKind::Rdr => &mut lists.rdr,
+            ast::AnchorKind::Binat => &mut lists.binat,
+        };
+        let printed = ast::AnchorRule { body: None, ..rule.clone() };
+        let info = info(Printed(&printed).to_string(), list, path, &rule.options.labels);
+        let call = Call {
+            path: full.as_str().into(),
+            children,
+            quick: rule.quick,
+            tagged: rule.options.tagged.as_ref().map(tagged_of),
+            flags: match rule.options.flags {
+                Some(ast::TcpFlags::Set { set, of }) => Some((low_byte(set), low_byte(of))),
+                _ => None,
+            },
+            probability: rule.options.probability,
+        };
+        list.push(Rule { matcher, info, what: What::Anchor(Box::new(call)) });
         match &rule.body {
             Some(body) => self.ruleset(body, &full),
             None => Ok(()),
         }
     }
-
-    /// The block rules that `antispoof` stands for (pf.conf(5)).
-    fn antispoof(&self, antispoof: &ast::Antispoof) -> Result<Vec<ast::FilterRule>, Refused> {
-        let mut rules = Vec::new();
-        for interface in &antispoof.interfaces {
-            let host = |network: bool| ast::InterfaceHost {
-                dynamic: interface.dynamic,
-                network,
-                ..ast::InterfaceHost::named(&interface.name)
-            };
-            let rule = |on: Option<bool>, from: Host| {
-                let mut rule = ast::FilterRule::new(ast::Action::Block(ast::Block::Drop));
-                rule.log = antispoof.log.clone();
-                rule.quick = antispoof.quick;
-                rule.criteria = ast::Criteria {
-                    direction: Some(ast::Direction::In),
-                    on: on
-                        .map(|negate| ast::InterfaceMatch { negate, name: interface.name.clone() })
-                        .into_iter()
-                        .collect(),
-                    family: antispoof.family,
-                    protocols: Vec::new(),
-                    between: ast::FromTo::Between {
-                        from: ast::Endpoint { hosts: vec![from.into()], ports: Vec::new() },
-                        to: ast::Endpoint::default(),
-                    },
-                };
-                rule.options.labels = antispoof.labels.clone();
-                rule.options.ridentifier = antispoof.ridentifier;
-                rule.options.rtable = antispoof.rtable;
-                rule
-            };
-            let loopback = self
-                .interfaces
-                .get(interface.name.as_str())
-                .map_or_else(|| interface.name.as_str().starts_with("lo"), |i| i.is_loopback());
-            if interface.dynamic {
-                rules.push(rule(Some(true), Host::Interface(host(true))));
-                if !loopback {
-                    rules.push(rule(None, Host::Interface(host(false))));
-                }
-                continue;
-            }
-            let fits = |net: &IpNet| antispoof.family.is_none_or(|f| family_of(f) == Family::of(net.addr()));
-            for net in self.interfaces.resolve(&host(true)).iter().filter(|n| fits(n)) {
-                if !loopback || net.prefix_len() < net.max_prefix_len() {
-                    rules.push(rule(Some(true), Host::Net(*net)));
-                }
-            }
-            if !loopback {
-                for net in self.interfaces.resolve(&host(false)).iter().filter(|n| fits(n)) {
-                    let link_local = matches!(net, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
-                    rules.push(rule(link_local.then_some(false), Host::Net(*net)));
-                }
-            }
-        }
-        Ok(rules)
-    }
 }
 
 // --- small translations
 
-fn options_of<T>(list: &[T]) -> Vec<Option<&T>> {
-    if list.is_empty() { vec![None] } else { list.iter().map(Some).collect() }
+/// What is told of a rule that comes next in its list.
+fn info(text: String, list: &[Rule], path: &str, labels: &[ast::Text]) -> Arc<RuleInfo> {
+    let number = u32::try_from(list.len()).unwrap_or(u32::MAX);
+    let labels = labels.iter().map(|label| Arc::from(label.as_str())).collect();
+    Arc::new(RuleInfo::new(text, number, path.into(), labels))
 }
 
 fn low_byte(flags: u16) -> u8 {
@@ -871,46 +618,6 @@ fn log_of(log: &ast::Log) -> Log {
     Log { all: log.all, matches: log.matches }
 }
 
-fn family_of_hosts(hosts: &Hosts) -> Option<Family> {
-    match hosts {
-        Hosts::Net(net) => Some(Family::of(net.addr())),
-        Hosts::Range(a, _) => Some(Family::of(*a)),
-        _ => None,
-    }
-}
-
-fn family_of_protocol(number: Option<u8>) -> Option<Family> {
-    match number {
-        Some(protocol::ICMP) => Some(Family::Inet),
-        Some(protocol::ICMP6) => Some(Family::Inet6),
-        _ => None,
-    }
-}
-
-/// The family all agree on; `None` when two differ.
-fn one_family<const N: usize>(families: [Option<Family>; N]) -> Option<Option<Family>> {
-    let mut found = None;
-    for family in families.into_iter().flatten() {
-        if found.is_some_and(|f| f != family) {
-            return None;
-        }
-        found = Some(family);
-    }
-    Some(found)
-}
-
-fn between(
-    from: (&ast::HostItem, Option<&ast::Port>),
-    to: (&ast::HostItem, Option<&ast::Port>),
-) -> ast::FromTo {
-    let endpoint = |(item, port): (&ast::HostItem, Option<&ast::Port>)| ast::Endpoint {
-        hosts: if item.host == Host::Any && !item.negate { Vec::new() } else { vec![item.clone()] },
-        ports: port.into_iter().copied().collect(),
-    };
-    let (from, to) = (endpoint(from), endpoint(to));
-    if from.is_any() && to.is_any() { ast::FromTo::All } else { ast::FromTo::Between { from, to } }
-}
-
 fn pool(hosts: Vec<PoolHost>, options: &ast::PoolOptions, sticky: bool) -> Pool {
     Pool {
         hosts,
@@ -919,46 +626,6 @@ fn pool(hosts: Vec<PoolHost>, options: &ast::PoolOptions, sticky: bool) -> Pool 
         turn: AtomicUsize::new(0),
         stuck: Default::default(),
     }
-}
-
-/// What pfctl adds to a rule that says nothing of state, so that it is printed.
-fn settle_state(printed: &mut ast::FilterRule, filter: &Filter) {
-    if filter.action == Action::Pass {
-        if printed.options.state.is_none() {
-            printed.options.state = Some(ast::State { kind: StateKind::Keep, options: Vec::new() });
-        }
-        if printed.options.flags.is_none()
-            && let Some((set, of)) = filter.flags
-        {
-            printed.options.flags = Some(ast::TcpFlags::Set { set: set.into(), of: of.into() });
-        }
-    }
-}
-
-/// Labels with pfctl's macros filled in: `$if`, `$srcaddr`, `$dstaddr`, `$srcport`, `$dstport`, `$proto`, `$nr`.
-fn labels(texts: &[ast::Text], criteria: &ast::Criteria, number: usize) -> Vec<Arc<str>> {
-    texts
-        .iter()
-        .map(|text| {
-            let text = text.as_str();
-            if !text.contains('$') {
-                return Arc::from(text);
-            }
-            let list = |shown: Vec<String>| if shown.is_empty() { "any".to_owned() } else { shown.join(" ") };
-            let hosts = |e: &ast::Endpoint| list(e.hosts.iter().map(ToString::to_string).collect());
-            let ports = |e: &ast::Endpoint| list(e.ports.iter().map(ToString::to_string).collect());
-            let (from, to) = (criteria.between.from(), criteria.between.to());
-            let filled = text
-                .replace("$if", &list(criteria.on.iter().map(ToString::to_string).collect()))
-                .replace("$srcaddr", &hosts(from))
-                .replace("$dstaddr", &hosts(to))
-                .replace("$srcport", &ports(from))
-                .replace("$dstport", &ports(to))
-                .replace("$proto", &list(criteria.protocols.iter().map(ToString::to_string).collect()))
-                .replace("$nr", &number.to_string());
-            Arc::from(filled)
-        })
-        .collect()
 }
 
 /// `set optimization` (pf.conf(5)).

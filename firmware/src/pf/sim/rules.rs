@@ -148,8 +148,7 @@ pub enum Answer {
 pub enum Action {
     Pass,
     Match,
-    /// `None`: as `set block-policy` says.
-    Block(Option<Answer>),
+    Block(Answer),
 }
 
 /// `log`, `log (all)`, `log (matches)`.
@@ -254,8 +253,8 @@ pub struct SourceLimits {
 #[derive(Debug)]
 pub struct KeepState {
     pub kind: StateKind,
-    /// `if-bound`, `floating`; `None`: as `set state-policy` says.
-    pub bound: Option<bool>,
+    /// `if-bound`.
+    pub bound: bool,
     pub sloppy: bool,
     pub max: Option<u32>,
     pub timeouts: Arc<Timeouts>,
