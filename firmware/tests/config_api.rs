@@ -691,7 +691,8 @@ fn stop(box_: Appliance) {
     let Appliance { app, client, _work } = box_;
     block_on(_work.cancel());
     block_on(app.live.stop());
-    drop((client, app));
+    app.store.close();
+    drop(client);
 }
 
 /// The same directory and packet filter under a new process, as far as one process can play it.
