@@ -8,6 +8,7 @@ pub mod call;
 pub mod config;
 mod encode;
 pub mod error;
+pub mod explain;
 mod events;
 mod gate;
 pub mod geoip;
@@ -47,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         aliases::routes(),
         nat::routes(),
         geoip::routes(),
+        explain::routes(),
     ]
     .concat()
 }
