@@ -62,12 +62,14 @@ fn configuration(path: &Path) -> Result<Config, StartError> {
         Some(document) => document.clone(),
         None if value.get("schema_version").is_some() => value,
         None => {
-            let setup = Setup::parse_without_admin(&text, Timestamp::now()).map_err(|error| input(path, error))?;
+            let setup =
+                Setup::parse_without_admin(&text, Timestamp::now()).map_err(|error| input(path, error))?;
             return Ok(setup.config);
         }
     };
-    let document = ConfigDocument::parse(&document.to_string().into_bytes()).map_err(|error| input(path, error))?;
-    document.to_config(&Config::default()).map_err(|error| input(path, error))
+    let document =
+        ConfigDocument::parse(&document.to_string().into_bytes()).map_err(|error| input(path, error))?;
+    document.to_config(&Config::default(), Timestamp::now()).map_err(|error| input(path, error))
 }
 
 /// A machine with the interfaces that the configuration names, and nothing else.
@@ -128,7 +130,12 @@ pub fn explain(arguments: &ExplainArguments) -> Result<bool, StartError> {
         direction: match arguments.direction.as_str() {
             "in" => Direction::In,
             "out" => Direction::Out,
-            other => return Err(StartError::Input { what: "direction".into(), reason: format!("expected in or out, got {other:?}") }),
+            other => {
+                return Err(StartError::Input {
+                    what: "direction".into(),
+                    reason: format!("expected in or out, got {other:?}"),
+                });
+            }
         },
         protocol: arguments.protocol.clone(),
         src: arguments.src,

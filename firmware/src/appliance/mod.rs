@@ -100,7 +100,8 @@ impl Appliance {
 
     /// Stores a first configuration, and its administrator if there is one.
     pub async fn set_up(&self, config: Config, admin: Option<Admin>) -> Result<(), StartError> {
-        let stored = self.app.store.commit(&Author::system("setup"), move |draft: &mut Draft| {
+        let author = Author::system("setup");
+        let stored = self.app.store.commit(&author, move |draft: &mut Draft| {
             draft.config = config.clone();
             draft.applied = config;
             draft.audit.push(NewAudit {
@@ -157,7 +158,8 @@ impl Appliance {
 }
 
 async fn note(store: &Store, action: &'static str, details: String) {
-    let noted = store.commit(&Author::system("system"), move |draft: &mut Draft| {
+    let author = Author::system("system");
+    let noted = store.commit(&author, move |draft: &mut Draft| {
         draft.audit.push(NewAudit { action, source: "system", details, ..NewAudit::default() });
         Ok::<(), StoreError>(())
     });

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::{Appliance, Parts, StartError, read};
-use crate::api::server::{Listen, Pem, Tls, self_signed};
+use crate::api::server::{Listen, Pem, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::config::setup::Setup;
 use crate::config::{Config, Timestamp};
@@ -132,17 +132,16 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     }
     let mut places = vec![place(&arguments, &state)?];
     places.extend(arguments.socket.clone().map(Listen::Local));
-    let options = Options {
-        cors: Cors::parse(&arguments.cors),
-        ui: arguments.ui.clone(),
-        ..Options::default()
-    };
+    let options =
+        Options { cors: Cors::parse(&arguments.cors), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
     println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
     if appliance.app.store.snapshot().identity.users.is_empty() {
-        println!("[!] no user yet: the first who registers (POST /api/v1/auth/register) becomes the administrator");
+        println!(
+            "[!] no user yet: the first who registers (POST /api/v1/auth/register) becomes the administrator"
+        );
     }
     if let Some(file) = &arguments.address_file {
         let temporary = file.with_extension("new");
@@ -187,14 +186,17 @@ fn certificate(state: &Path) -> Result<Pem, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
-    if let (Ok(certificate), Ok(private_key)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
-        return Ok(Pem { certificate, private_key });
+    if let (Ok(certificate), Ok(key_text)) =
+        (std::fs::read_to_string(&cert), std::fs::read_to_string(&key))
+    {
+        return Ok(Pem { certificate, key: key_text });
     }
     let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
-    let pem = self_signed(&names)
+    let pem = tls::self_signed(&names)
         .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
-    file.write_all(pem.private_key.as_bytes())?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
+    file.write_all(pem.key.as_bytes())?;
     std::fs::write(&cert, &pem.certificate)?;
     Ok(pem)
 }
