@@ -139,7 +139,7 @@ fn rule() -> BoxedStrategy<Rule> {
                 updated_at: Timestamp::UNIX_EPOCH,
             };
             // What is most often refused is mostly taken away.
-            if rule.id.as_u128() % 8 != 0 {
+            if !rule.id.as_u128().is_multiple_of(8) {
                 if !rule.protocol.has_ports() {
                     for end in [&mut rule.src, &mut rule.dst] {
                         (end.port, end.port_alias) = (None, None);
