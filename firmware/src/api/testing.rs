@@ -97,7 +97,7 @@ impl Gate for ListGate {
     fn denied(&self, _caller: &Caller, _route: &Route) {}
 }
 
-/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`].
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`]; see [`guarded`].
 pub fn bare_app(dir: &Path) -> App {
     app_with_pf(dir, Arc::new(crate::pf::absent::Absent))
 }
@@ -136,6 +136,13 @@ pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
         after_write: Vec::new(),
         traffic,
     }
+}
+
+/// The same appliance with its real authentication at the gate, and its built-in roles in the store.
+#[allow(clippy::expect_used)]
+pub async fn guarded(app: App) -> App {
+    app.auth.start().await.expect("the built-in roles can be stored");
+    App { gate: Arc::new(app.auth.clone()), ..app }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

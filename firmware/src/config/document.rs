@@ -217,8 +217,7 @@ macro_rules! document {
             const KINDS: &'static [&'static str] = &[$($ck,)* $($sk,)*];
 
             fn row_changes_since(&self, older: &Self) -> Vec<$crate::config::document::RowChange> {
-                #[allow(unused_imports)] // a document may have no sections
-                use $crate::config::document::{RowChange, SECTION, encode};
+                use $crate::config::document::{RowChange, encode};
                 let mut rows = Vec::new();
                 $(if !self.$c.same(&older.$c) {
                     rows.extend(self.$c.changes_since(&older.$c).map(|change| RowChange {
@@ -231,7 +230,7 @@ macro_rules! document {
                 $(if !std::sync::Arc::ptr_eq(&self.$s, &older.$s) && self.$s != older.$s {
                     rows.push(RowChange {
                         kind: $sk,
-                        key: SECTION.into(),
+                        key: $crate::config::document::SECTION.into(),
                         before: Some(encode(&*older.$s)),
                         after: Some(encode(&*self.$s)),
                     });

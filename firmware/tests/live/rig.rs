@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aifw::api::testing::{Client, ListGate};
 use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
-use aifw::auth::{Auth, Options as AuthOptions};
+use aifw::auth::Auth;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions, Status};
 use aifw::config::{Id, PortRange, Rule};
 use aifw::live::fanout::StreamLimits;
@@ -21,16 +21,14 @@ use aifw::store::{Author, Draft, NewAudit, Store};
 
 use crate::stand_in::StandIn;
 
+#[derive(Default)]
 pub struct Options {
     pub sources: Sources,
     pub limits: StreamLimits,
+    /// `None` = [`ListGate`].
     pub gate: Option<Arc<dyn Gate>>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { sources: Sources::default(), limits: StreamLimits::default(), gate: None }
-    }
+    /// Real authentication keeps the gate.
+    pub authenticates: bool,
 }
 
 pub struct Rig {
@@ -38,6 +36,7 @@ pub struct Rig {
     pub store: Store,
     pub pf: Arc<StandIn>,
     pub live: Live,
+    pub auth: Auth,
     pub applier: Applier,
     pub client: Client,
     pub server: tide::Server<api::Api>,
@@ -86,12 +85,18 @@ impl Rig {
             Arc::new(UrlTables::new(dir.path().join("url-tables"), false)),
         );
         smol::spawn(applier.clone().run()).detach();
+        let auth = Auth::new(store.clone(), dir.path(), Default::default()).unwrap();
+        let gate: Arc<dyn Gate> = match (options.gate, options.authenticates) {
+            (Some(gate), _) => gate,
+            (None, true) => Arc::new(auth.clone()),
+            (None, false) => Arc::new(ListGate),
+        };
         let app = Arc::new(App {
             store: store.clone(),
+            auth: auth.clone(),
             pf: dyn_pf,
             platform,
-            auth: Auth::new(store.clone(), dir.path(), AuthOptions::default()).unwrap(),
-            gate: options.gate.unwrap_or_else(|| Arc::new(ListGate)),
+            gate,
             applier: applier.clone(),
             live: live.clone(),
             after_write: Vec::new(),
@@ -100,7 +105,7 @@ impl Rig {
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");
         let now = Moment { unix_ms: 1_800_000_000_000, at: Instant::now() };
-        Self { dir, store, pf, live, applier, client, server, sampler, now }
+        Self { dir, store, pf, live, auth, applier, client, server, sampler, now }
     }
 
     /// The next second passes.

@@ -154,14 +154,16 @@ fn collect(shown: &Value, full: &Value, path: &mut Vec<String>, entries: &mut Ve
 }
 
 fn find<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
-    path.iter().try_fold(document, |place, step| match place {
-        // A secret that the document left out has no member yet.
-        Value::Object(object) => Some(object.entry(step.as_str()).or_insert(Value::Null)),
+    let (last, way) = path.split_last()?;
+    let parent = way.iter().try_fold(document, |place, step| match place {
+        Value::Object(object) => object.get_mut(step),
         Value::Array(list) => {
             list.iter_mut().find(|entry| entry.get("id").and_then(Value::as_str) == Some(step.as_str()))
         }
         _ => None,
-    })
+    })?;
+    // A secret that the document left out has no member yet.
+    Some(parent.as_object_mut()?.entry(last.as_str()).or_insert(Value::Null))
 }
 
 #[cfg(test)]
