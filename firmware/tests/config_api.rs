@@ -6,7 +6,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aifw::api::testing::{Client, bare_app_with};
+use aifw::api::testing::{Client, app_with_pf};
 use aifw::api::{self, Access, ApiError, App, Call, Reply, Route};
 use aifw::config::ha::CarpVip;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions};
@@ -75,7 +75,7 @@ fn writes() -> Vec<Route> {
 
 impl Appliance {
     fn start(dir: &std::path::Path, pf: Arc<Simulator>) -> Self {
-        let mut app = bare_app_with(dir, pf);
+        let mut app = app_with_pf(dir, pf);
         app.after_write.push(api::config::auto_snapshot(app.store.clone()));
         let app = Arc::new(app);
         let _work = smol::spawn(app.applier.clone().run());
@@ -691,7 +691,8 @@ fn stop(box_: Appliance) {
     let Appliance { app, client, _work } = box_;
     block_on(_work.cancel());
     block_on(app.live.stop());
-    drop((client, app));
+    app.store.close();
+    drop(client);
 }
 
 /// The same directory and packet filter under a new process, as far as one process can play it.

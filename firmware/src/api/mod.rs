@@ -9,6 +9,7 @@ pub mod config;
 mod encode;
 pub mod error;
 mod events;
+pub mod explain;
 mod gate;
 pub mod geoip;
 pub mod live;
@@ -47,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         aliases::routes(),
         nat::routes(),
         geoip::routes(),
+        explain::routes(),
     ]
     .concat()
 }

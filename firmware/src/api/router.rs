@@ -28,6 +28,15 @@ pub enum Cors {
     Only(Vec<String>),
 }
 
+impl Cors {
+    /// From a comma-separated list of origins; `*` or nothing = any.
+    pub fn parse(list: &str) -> Self {
+        let origins: Vec<String> =
+            list.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
+        if origins.is_empty() || origins.iter().any(|origin| origin == "*") { Self::Any } else { Self::Only(origins) }
+    }
+}
+
 /// What may be set about the application.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

@@ -217,8 +217,7 @@ macro_rules! document {
             const KINDS: &'static [&'static str] = &[$($ck,)* $($sk,)*];
 
             fn row_changes_since(&self, older: &Self) -> Vec<$crate::config::document::RowChange> {
-                #[allow(unused_imports)] // a document may have no sections
-                use $crate::config::document::{RowChange, SECTION, encode};
+                use $crate::config::document::{RowChange, encode};
                 let mut rows = Vec::new();
                 $(if !self.$c.same(&older.$c) {
                     rows.extend(self.$c.changes_since(&older.$c).map(|change| RowChange {

@@ -156,9 +156,8 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     jobs: async_channel::Sender<Job>,
-    thread: Option<JoinHandle<()>>,
-    /// Held as long as the store is open.
-    _lock: File,
+    /// The writer, and the lock that is held as long as it runs.
+    running: Mutex<Option<(JoinHandle<()>, File)>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -167,15 +166,23 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
+impl Inner {
+    /// Waits for the writer to end what it has taken on.
+    fn close(&self) {
         self.jobs.close();
-        if let Some(thread) = self.thread.take()
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, _lock)) = running
             && thread.thread().id() != thread::current().id()
             && thread.join().is_err()
         {
             log::error!("the store's writer ended with a panic");
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -215,7 +222,13 @@ impl Store {
             .name("store".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Open(format!("thread: {error}")))?;
-        Ok(Self { inner: Arc::new(Inner { shared, jobs, thread: Some(thread), _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { shared, jobs, running: Mutex::new(Some((thread, lock))) }) })
+    }
+
+    /// Ends the store for all clones: commits that wait are made, later ones are refused with
+    /// [`StoreError::Closed`], the file is free for another process. Snapshots stay readable. Blocks.
+    pub fn close(&self) {
+        self.inner.close();
     }
 
     /// The state now: no lock, no disk.

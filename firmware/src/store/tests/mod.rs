@@ -402,3 +402,17 @@ fn tokens_that_have_run_out_are_dropped() {
     assert_eq!(left(&store), ["live"], "the first commit cleans");
     assert_eq!(left(&reopen(store, dir.path())), ["live"]);
 }
+
+#[test]
+fn a_closed_store_refuses_commits_and_frees_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let clone = store.clone();
+    commit(&store, |draft| draft.config.rules.insert(rule(1, 1, "one")));
+    store.close();
+    let refused = block_on(clone.commit(&author(), |_| Ok::<_, Infallible>(())));
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::Closed))));
+    assert!(matches!(clone.audit(&AuditFilter::default()), Err(StoreError::Closed)));
+    assert_eq!(clone.snapshot().config.rules.len(), 1);
+    assert_eq!(Store::open(dir.path()).unwrap().snapshot().config.rules.len(), 1);
+}

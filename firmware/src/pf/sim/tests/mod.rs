@@ -5,6 +5,7 @@ mod anchors;
 mod contract;
 mod flows;
 mod model;
+mod replay;
 mod translation;
 
 use std::net::IpAddr;

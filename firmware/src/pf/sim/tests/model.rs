@@ -57,8 +57,7 @@ impl Rule {
         if let Some(protocol) = self.protocol {
             out += &format!(" proto {protocol}");
         }
-        let side =
-            |side| self.inet6.and_then(|inet6| side).map_or("any".into(), |s| net(self.inet6.unwrap(), s));
+        let side = |side| self.inet6.zip(side).map_or("any".into(), |(inet6, side)| net(inet6, side));
         out += &format!(" from {} to {}", side(self.from), side(self.to));
         if let Some((low, high)) = self.ports() {
             out += &format!(" port {low}:{high}");
@@ -195,7 +194,7 @@ fn packet() -> impl Strategy<Value = (Direction, &'static str, Packet)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn as_the_reference(rules in prop::collection::vec(rule(), 0..25), packets in prop::collection::vec(packet(), 30)) {
@@ -213,7 +212,7 @@ proptest! {
             prop_assert_eq!(leg.rule.is_some(), matched > 0);
             // With and without counting the same is decided.
             let first = sim.with(|e| e.inject(i, d, &p, 0));
-            if verdict == false { prop_assert!(!first.passed); }
+            if !verdict { prop_assert!(!first.passed); }
         }
     }
 

@@ -92,6 +92,8 @@ fn binat_of_networks() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever goes out through nat or comes in through rdr, the answer finds its way back, with the addresses
     /// that the asker knows.
     #[test]
