@@ -35,12 +35,8 @@ fn b01_pf_is_unchanged_until_reload() {
         reload(&rig).await;
         let loaded = lines(&rig, "aifw");
         assert_eq!(loaded.len(), 1);
-        assert!(
-            loaded[0].starts_with("block drop in log quick proto tcp from any to any port = ssh")
-                || loaded[0].starts_with("block in log quick proto tcp from any to any port 22")
-                || loaded[0].contains("port = 22"),
-            "{loaded:?}"
-        );
+        let line = "block drop in log quick proto tcp from any to any port = ssh label \"block-ssh\"";
+        assert!(loaded[0].starts_with(line), "{loaded:?}");
         assert!(loaded[0].contains(&format!("label \"rule:{}\"", id(&one))), "{loaded:?}");
         assert_eq!(rig.get("/pending").await.1["firewall"], false);
         assert_eq!(rig.column("/rules", "in_effect").await, [true]);
@@ -163,7 +159,7 @@ fn b10_port_aliases_and_disabled_aliases() {
         rig.create("/rules", by_host).await;
         reload(&rig).await;
         let loaded = lines(&rig, "aifw").join("\n");
-        for port in ["80", "443", "8080:8090"] {
+        for port in ["port = http ", "port = https ", "port 8080:8090 "] {
             assert!(loaded.contains(port), "{loaded}");
         }
         assert!(loaded.contains("! <hosts>"), "{loaded}");
@@ -240,20 +236,15 @@ fn b17_one_rule_that_cannot_be_compiled_stops_the_load_and_is_named() {
         rig.app
             .store
             .commit(&author, move |draft| {
-                // As no request can make it: a next hop that no interface's network holds.
+                // As no request can make it.
                 let mut rule = (**draft.config.rules.get(&bad_id).unwrap()).clone();
-                rule.gateway = Some("198.51.100.77".into());
+                rule.gateway = Some("GONE".into());
                 draft.config.rules.insert(rule);
                 Ok::<_, aifw::api::ApiError>(())
             })
             .await
             .unwrap();
         let (status, answer) = rig.post("/reload", json!({"confirm": true})).await;
-        if status == 200 {
-            // The compiler leaves such a rule out with a warning; then nothing else may be missing.
-            assert!(lines(&rig, "aifw").len() >= before.len());
-            return;
-        }
         assert_eq!(status, 500);
         assert!(answer["error"].as_str().unwrap().contains(&id(&bad)), "{answer}");
         assert_eq!(lines(&rig, "aifw"), before);
