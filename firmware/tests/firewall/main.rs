@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cost;
+mod loaded;
 mod objects;
 mod properties;
 mod rig;
