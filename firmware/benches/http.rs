@@ -1,50 +1,121 @@
 //! Requests per second over HTTP: an empty tide route on our listener, and real routes against it in the same
 //! run. `cargo bench --bench http`; `AIFW_BENCH_SECONDS` (default 4) per figure.
 //!
+//! Beside the rate stands the server's processor time per answer, which says more where the machine is shared.
+//!
 //! The load comes from a process of its own (this program again): one thread that keeps 64 connections busy, so
 //! that the server is measured and not the client's switching between threads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aifw::api::server::{Limits, Listen, Server};
-use aifw::api::{self, Access, Call, Reply, Route, testing};
+use aifw::api::{self, Access, App, Call, Reply, Route, testing};
+use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol};
+use aifw::config::{Id, Rule, Timestamp};
+use aifw::live::{self, Live};
+use aifw::store::{Author, Draft};
+use serde_json::json;
 
 const CONNECTIONS: usize = 64;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--load") {
-        let [address, path, seconds] = &arguments[at + 1..at + 4] else {
-            panic!("--load ADDRESS PATH SECONDS")
+        let [address, path, token, seconds] = &arguments[at + 1..at + 5] else {
+            panic!("--load ADDRESS PATH TOKEN SECONDS")
         };
-        println!("{}", load(address.parse().unwrap(), path, seconds.parse().unwrap()));
+        println!("{}", load(address.parse().unwrap(), path, token, seconds.parse().unwrap()));
         return;
     }
     let seconds: f64 = std::env::var("AIFW_BENCH_SECONDS").map_or(4.0, |text| text.parse().unwrap());
 
     let mut empty = tide::new();
     empty.at("/empty").get(|_| async { Ok("") });
-    let base = figure("empty tide route", empty, "/empty", seconds, None);
+    let base = figure("empty tide route", empty.clone(), "/empty", "", seconds, None);
 
-    let dir = tempfile::tempdir().unwrap();
-    let app = Arc::new(testing::bare_app(dir.path()));
-    let shared: Arc<[u8]> = vec![b'x'; 5 * 1024].into();
-    let table = vec![
-        Route::new("GET", "/empty", Access::Authenticated, "", async |_: Call| Ok(Reply::message(""))),
-        Route::new("GET", "/list", Access::Authenticated, "", move |_: Call| {
-            let body = shared.clone();
-            async move { Ok(Reply::shared(api::reply::JSON, body)) }
-        }),
-    ];
-    let server = api::app(app, table);
-    figure("route of the table, no work", server.clone(), "/api/v1/empty", seconds, Some(base));
-    figure("route of the table, shared body of 5 KiB", server, "/api/v1/list", seconds, Some(base));
+    let nothing = Route::new("GET", "/empty", Access::Public, "", async |_: Call| Ok(Reply::message("")));
+    let bare = tempfile::tempdir().unwrap();
+    let app = api::app(Arc::new(testing::bare_app(bare.path())), vec![nothing]);
+    figure("public route of the table, no work", app, "/api/v1/empty", "", seconds, Some(base));
+
+    for (number, rules) in [10, 1_000, 10_000].into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, token) = smol::block_on(appliance(dir.path(), rules));
+        if number == 0 {
+            figure("GET /auth/me", app.clone(), "/api/v1/auth/me", &token, seconds, Some(base));
+            figure("GET /status", app.clone(), "/api/v1/status", &token, seconds, Some(base));
+        }
+        let name = format!("GET /rules, {rules} rules");
+        figure(&name, app, "/api/v1/rules?limit=10000", &token, seconds, Some(base));
+    }
+    figure("empty tide route, once more", empty, "/empty", "", seconds, Some(base));
+}
+
+/// The whole API over a store with so many rules, with its real authentication and a signed-in administrator.
+async fn appliance(dir: &Path, rules: usize) -> (tide::Server<api::Api>, String) {
+    let app = testing::guarded(testing::bare_app(dir)).await;
+    let live = Live::start(live::Deps {
+        store: app.store.clone(),
+        pf: app.pf.clone(),
+        platform: app.platform.clone(),
+        counters: app.traffic.clone(),
+        state_dir: None,
+        sources: live::sources::Sources::default(),
+        limits: live::fanout::StreamLimits::default(),
+    });
+    let app = Arc::new(App { live, ..app });
+    let fill = move |draft: &mut Draft| {
+        for number in 0..rules {
+            draft.config.rules.insert(rule(number, draft.now));
+        }
+        Ok::<(), Infallible>(())
+    };
+    app.store.commit(&Author::system("bench"), fill).await.unwrap();
+    let server = api::app(app, api::routes());
+    let client = testing::Client::new(server.clone());
+    let admin = json!({ "username": "admin", "password": "TestPass123" });
+    assert_eq!(client.post("/auth/register").json(&admin).await.0, 201);
+    let (_, login) = client.post("/auth/login").json(&admin).await;
+    let token = login["access_token"].as_str().unwrap().to_owned();
+    let (status, list) = client.get("/rules?limit=10000").bearer(&token).await;
+    assert_eq!((status, list["data"].as_array().map(Vec::len)), (200, Some(rules)), "{list}");
+    (server, token)
+}
+
+fn rule(number: usize, now: Timestamp) -> Rule {
+    Rule {
+        id: Id::from_u128(0x1234_5678_0000_4000_8000_0000_0000_0000 + number as u128),
+        priority: u16::try_from(number % 10_000).unwrap(),
+        action: Action::Pass,
+        direction: Direction::In,
+        ip_version: IpVersion::Both,
+        interface: Some("em0".parse().unwrap()),
+        protocol: Protocol::Tcp,
+        src: Endpoint::default(),
+        dst: Endpoint {
+            addr: "192.0.2.10".parse().unwrap(),
+            port: Some("443".parse().unwrap()),
+            ..Endpoint::default()
+        },
+        log: number % 7 == 0,
+        quick: true,
+        label: None,
+        description: Some(format!("Rule number {number} of the benchmark")),
+        gateway: None,
+        state: Default::default(),
+        status: Default::default(),
+        schedule_id: None,
+        created_at: now,
+        updated_at: now,
+    }
 }
 
 /// Measures one path, prints it and gives requests per second.
@@ -52,6 +123,7 @@ fn figure<S: Clone + Send + Sync + 'static>(
     name: &str,
     app: tide::Server<S>,
     path: &str,
+    token: &str,
     seconds: f64,
     base: Option<f64>,
 ) -> f64 {
@@ -60,24 +132,34 @@ fn figure<S: Clone + Send + Sync + 'static>(
     let address = server.addresses()[0].to_string();
     let client = |seconds: f64| -> f64 {
         let program = std::env::current_exe().unwrap();
-        let arguments = ["--load", &address, path, &seconds.to_string()];
+        let arguments = ["--load", &address, path, token, &seconds.to_string()];
         let output = Command::new(program).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     };
     client(0.5);
+    let before = processor_time();
     let rate = client(seconds);
-    match base {
-        Some(base) => println!("{name:<44} {rate:>9.0}/s  {:>4.0} %", rate / base * 100.0),
-        None => println!("{name:<44} {rate:>9.0}/s"),
-    }
+    let cost = (processor_time() - before).as_secs_f64() / (rate * seconds) * 1e6;
+    let share = base.map_or(String::new(), |base| format!("{:>4.0} %", rate / base * 100.0));
+    println!("{name:<44} {rate:>9.0}/s {cost:>6.1} µs {share}");
     rate
 }
 
+/// Processor time that this process, the server, has used.
+fn processor_time() -> Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .into_iter()
+        .map(|time| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000))
+        .sum()
+}
+
 /// Asks for `path` on all connections, one request after the other on each, and gives answers per second.
-fn load(address: SocketAddr, path: &str, seconds: f64) -> f64 {
+fn load(address: SocketAddr, path: &str, token: &str, seconds: f64) -> f64 {
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer all\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
     );
     let mut clients: Vec<(TcpStream, Vec<u8>)> = (0..CONNECTIONS)
         .map(|_| {

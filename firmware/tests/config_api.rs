@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aifw::api::testing::{Client, bare_app_with};
+use aifw::api::testing::{Client, app_with_pf};
 use aifw::api::{self, Access, ApiError, App, Call, Reply, Route};
 use aifw::config::ha::CarpVip;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions};
@@ -77,7 +77,7 @@ fn writes() -> Vec<Route> {
 
 impl Appliance {
     fn start(dir: &std::path::Path, pf: Arc<dyn Pf>) -> Self {
-        let mut app = bare_app_with(dir, pf);
+        let mut app = app_with_pf(dir, pf);
         app.after_write.push(api::config::auto_snapshot(app.store.clone()));
         let app = Arc::new(app);
         let _work = smol::spawn(app.applier.clone().run());

@@ -1,4 +1,4 @@
-//! Load on loopback: idle WebSocket clients and busy HTTP clients side by side, without an error and with bounded
+//! Load on loopback: WebSocket clients that only listen and busy HTTP clients side by side, without an error and with bounded
 //! memory. Some seconds by default; `AIFW_LOAD_SECONDS=60` for the full minute.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use aifw::api::server::Limits;
 use aifw::api::testing::bare_app;
-use aifw::api::{self, Access, Call, Reply, Route};
+use aifw::api::{self, Access, App, Call, Reply, Route};
+use aifw::live::{self, Live};
 use futures_lite::StreamExt;
 use wire::{Wire, serve};
 
@@ -37,18 +38,8 @@ fn five_hundred_websockets_and_sixty_four_busy_clients() {
     let seconds = std::env::var("AIFW_LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let dir = tempfile::tempdir().unwrap();
     let list: Arc<[u8]> = vec![b'x'; 5 * 1024].into();
-    let ticks = async |_: Call| {
-        Ok(Reply::websocket(|mut socket| async move {
-            let mut timer = async_io::Timer::interval(Duration::from_secs(1));
-            while timer.next().await.is_some() {
-                if socket.send("tick".into()).await.is_err() {
-                    break;
-                }
-            }
-        }))
-    };
-    let routes = vec![
-        Route::new("GET", "/ticks", Access::Authenticated, "", ticks).with_ticket(),
+    let mut routes = api::routes();
+    routes.extend([
         Route::new("GET", "/list", Access::Authenticated, "", move |_: Call| {
             let body = list.clone();
             async move { Ok(Reply::shared(api::reply::JSON, body)) }
@@ -56,8 +47,18 @@ fn five_hundred_websockets_and_sixty_four_busy_clients() {
         Route::new("POST", "/body", Access::Authenticated, "", async |call: Call| {
             Ok(Reply::data(&call.body.len()))
         }),
-    ];
-    let app = Arc::new(bare_app(dir.path()));
+    ]);
+    let app = bare_app(dir.path());
+    let live = Live::start(live::Deps {
+        store: app.store.clone(),
+        pf: app.pf.clone(),
+        platform: app.platform.clone(),
+        counters: app.traffic.clone(),
+        state_dir: None,
+        sources: live::sources::Sources::default(),
+        limits: live::fanout::StreamLimits::default(),
+    });
+    let app = Arc::new(App { live, ..app });
     let (server, address) = serve(api::app(app.clone(), routes), Limits::default());
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -68,11 +69,15 @@ fn five_hundred_websockets_and_sixty_four_busy_clients() {
             let seen = seen.clone();
             executor.spawn(async move {
                 let stream = smol::net::TcpStream::connect(address).await.unwrap();
-                let url = format!("ws://{address}/api/v1/ticks?ticket=abc");
+                let url = format!("ws://{address}/api/v1/ws?ticket=abc");
                 let (mut socket, _) = async_tungstenite::client_async(url, stream).await.unwrap();
+                let history = socket.next().await.unwrap().unwrap().into_text().unwrap();
+                assert!(history.starts_with(r#"{"type":"history""#), "{history}");
                 loop {
-                    assert!(socket.next().await.unwrap().unwrap().is_text());
-                    seen.fetch_add(1, Ordering::Relaxed);
+                    let message = socket.next().await.unwrap().unwrap();
+                    if message.is_text() {
+                        seen.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             })
         })
@@ -86,11 +91,12 @@ fn five_hundred_websockets_and_sixty_four_busy_clients() {
         std::thread::spawn(move || {
             let mut wires: Vec<Wire> = (0..BUSY / 4).map(|_| Wire::connect(address)).collect();
             let get = wire::request("GET", "/api/v1/list", &["Authorization: Bearer all"], b"");
+            let status = wire::request("GET", "/api/v1/status", &["Authorization: Bearer all"], b"");
             let post = wire::request("POST", "/api/v1/body", &["Authorization: Bearer all"], &[b'x'; 2000]);
             let mut answers = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 for (number, wire) in wires.iter_mut().enumerate() {
-                    wire.send(if number % 4 == 0 { &post } else { &get });
+                    wire.send([&get, &status, &post, &status][number % 4]);
                 }
                 for wire in &mut wires {
                     assert_eq!(wire.answer().status, 200);

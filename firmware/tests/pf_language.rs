@@ -358,7 +358,7 @@ fn read_back(item: Item) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn filter_rules_read_back(rule in filter_rule()) {
@@ -405,10 +405,10 @@ proptest! {
         let _ = parse(&text);
     }
     #[test]
-    fn any_words_are_read_or_refused(words in list(select(vec![
+    fn any_words_are_read_or_refused(words in proptest::collection::vec(select(vec![
         "pass", "block", "in", "on", "{", "}", "em0", "\n", "from", "to", "any", "!", "<t>", "port", "80:", "\\", "\"", "a=", "$a",
         "table", "set", "limit", "label", "(", ")", "nat", "->", "anchor", "keep state", "proto", "tcp", "10/8", "-", "1",
-    ]))) {
+    ]), 0..60)) {
         let _ = parse(&words.join(" "));
     }
 }
@@ -528,6 +528,7 @@ fn interfaces_in_parentheses_leave_the_family_open() {
         "nat on em0 inet from 10.0.0.0/8 to any -> (em0:0)\n"
     );
     assert_eq!(loaded("nat on em0 -> (em0)"), "nat on em0 all -> (em0) round-robin\n");
+    assert_eq!(loaded("pass from 0.0.0.0/0"), "pass inet all flags S/SA keep state\n");
     assert_eq!(
         loaded("antispoof log quick for { (em0), (lo0) } label \"antispoof\""),
         "block drop in log quick on ! em0 from (em0:network) to any label \"antispoof\"\n\
@@ -537,5 +538,16 @@ fn interfaces_in_parentheses_leave_the_family_open() {
     assert_eq!(
         loaded("set state-policy if-bound\nset block-policy return\npass in synproxy state\nblock"),
         "set state-policy if-bound\nset block-policy return\npass in all flags S/SA synproxy state (if-bound)\nblock return all\n"
+    );
+}
+
+/// Anchors in anchors: as deep as pfctl goes, and not deeper.
+#[test]
+fn nested_anchors_have_an_end() {
+    let nested = |depth: usize| format!("{}pass\n{}", "anchor {\n".repeat(depth), "}\n".repeat(depth));
+    assert!(parse(&nested(64)).is_ok());
+    assert_eq!(
+        parse(&nested(65)).unwrap_err().to_string(),
+        "line 65, column 9: expected anchors nested at most 64 deep, found end of line"
     );
 }

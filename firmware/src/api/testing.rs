@@ -33,10 +33,9 @@ use crate::apply::Applier;
 use crate::apply::url_tables::UrlTables;
 use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
-use crate::live::fanout::StreamLimits;
-use crate::live::sources::Sources;
-use crate::live::{Deps, Live};
+use crate::live::{self, Live};
 use crate::pf::Pf;
+use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
 use crate::store::Store;
 
@@ -98,40 +97,52 @@ impl Gate for ListGate {
     fn denied(&self, _caller: &Caller, _route: &Route) {}
 }
 
-/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`].
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`]; see [`guarded`].
 pub fn bare_app(dir: &Path) -> App {
-    bare_app_with(dir, Arc::new(crate::pf::absent::Absent))
+    app_with_pf(dir, Arc::new(crate::pf::absent::Absent))
 }
 
 /// As [`bare_app`], with a packet filter.
 #[allow(clippy::expect_used)]
-pub fn bare_app_with(dir: &Path, pf: Arc<dyn Pf>) -> App {
+pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
     let store = Store::open(dir).expect("a store can be made in the directory");
-    let platform = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
-    let geoip = Arc::new(GeoIp::new(dir.join("geoip")));
-    let url_tables = Arc::new(UrlTables::new(dir.join("url-tables"), true));
+    let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
     let traffic = Arc::new(Traffic::default());
-    let live = Live::start(Deps {
+    let applier = Applier::new(
+        store.clone(),
+        pf.clone(),
+        platform.clone(),
+        Arc::new(GeoIp::new(dir.join("geoip"))),
+        Arc::new(UrlTables::new(dir.join("url_tables"), true)),
+    );
+    let (live, _) = Live::by_hand(live::Deps {
         store: store.clone(),
         pf: pf.clone(),
         platform: platform.clone(),
         counters: traffic.clone(),
         state_dir: None,
-        sources: Sources::default(),
-        limits: StreamLimits::default(),
+        sources: live::sources::Sources::default(),
+        limits: live::fanout::StreamLimits::default(),
     });
     let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
     App {
-        auth,
-        applier: Applier::new(store.clone(), pf.clone(), platform.clone(), geoip, url_tables),
-        live,
         store,
+        auth,
         pf,
         platform,
         gate: Arc::new(ListGate),
+        applier,
+        live,
         after_write: Vec::new(),
         traffic,
     }
+}
+
+/// The same appliance with its real authentication at the gate, and its built-in roles in the store.
+#[allow(clippy::expect_used)]
+pub async fn guarded(app: App) -> App {
+    app.auth.start().await.expect("the built-in roles can be stored");
+    App { gate: Arc::new(app.auth.clone()), ..app }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

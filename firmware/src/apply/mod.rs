@@ -11,6 +11,7 @@ pub mod url_tables;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -114,10 +115,22 @@ impl Applier {
         geoip: Arc<GeoIp>,
         url_tables: Arc<UrlTables>,
     ) -> Self {
+        Self::with_root(store, pf, platform, geoip, url_tables, "/")
+    }
+
+    /// As [`Applier::new`], files that rules name being written below `root` (the sandbox).
+    pub fn with_root(
+        store: Store,
+        pf: Arc<dyn Pf>,
+        platform: Arc<dyn Platform>,
+        geoip: Arc<GeoIp>,
+        url_tables: Arc<UrlTables>,
+        root: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
-                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables)),
+                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables, root.into())),
                 turn: AsyncMutex::new(()),
                 open: Mutex::default(),
                 pending: Mutex::default(),

@@ -9,7 +9,7 @@ use super::token::Claims;
 use super::{Auth, AuthError, Caller, Credential, keys, random, users};
 use crate::config::{Id, PermissionSet};
 use crate::store::Identity;
-use crate::store::identity::User;
+use crate::store::identity::{ApiKey, User};
 
 /// A credential as it was sent.
 #[derive(Debug, Clone, Copy)]
@@ -107,8 +107,10 @@ impl Auth {
             Presented::Ticket(text) => {
                 let minted_by =
                     self.inner.tickets.redeem(text, self.inner.clock.steady()).ok_or(BAD_TICKET)?;
-                let caller = self.current(&minted_by).ok_or(BAD_TICKET)?;
-                Ok(Caller { ip, ..caller })
+                match minted_by.credential {
+                    Credential::Local => Ok(Caller { ip, ..minted_by }),
+                    credential => self.resolve(minted_by.user_id, credential, ip).map_err(|_| BAD_TICKET),
+                }
             }
         }
     }
@@ -134,7 +136,9 @@ impl Auth {
         let permissions = match &credential {
             Credential::Token { enrolment_only: true, .. } => PermissionSet::NONE,
             Credential::ApiKey { id, .. } => {
-                let key = identity.api_keys.get(id).filter(|key| key.user_id == user.id).ok_or(BAD_KEY)?;
+                let now = self.inner.clock.now();
+                let good = |key: &&Arc<ApiKey>| key.user_id == user.id && keys::usable(key, ip, now);
+                let key = identity.api_keys.get(id).filter(good).ok_or(BAD_KEY)?;
                 key.permissions.map_or(role.permissions, |scope| scope.intersect(role.permissions))
             }
             _ => role.permissions,

@@ -1,8 +1,10 @@
 //! API keys: 160 random bits, kept as a digest, owned by a user, optionally narrower than their role.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
 use super::roles::{must_cover, parse_permissions};
@@ -17,6 +19,7 @@ const KEY_BYTES: usize = 20;
 /// Characters of a key by which it is found and shown.
 const SHOWN: usize = 12;
 const MAX_NAME: usize = 100;
+const MAX_NETWORKS: usize = 64;
 /// The key of the appliance's own processes.
 const RESERVED_NAME: &str = "aifw-daemon-loopback";
 /// Longest key that is looked at.
@@ -28,6 +31,9 @@ pub struct NewKey {
     pub name: String,
     /// `None` = as the owner's role.
     pub permissions: Option<Vec<String>>,
+    pub expires_at: Option<Timestamp>,
+    /// Networks, or addresses, that it may be used from; empty = from everywhere.
+    pub allowed_ips: Vec<String>,
 }
 
 /// A key as it is shown, once.
@@ -63,6 +69,24 @@ pub(super) fn find<'a>(identity: &'a Identity, text: &str) -> Option<&'a Arc<Api
         .iter()
         .filter(|key| !key.prefix.is_empty() && text.starts_with(key.prefix.as_str()))
         .find(|key| bool::from(key.hash.as_bytes().ct_eq(digest.as_bytes())))
+}
+
+/// Whether the key may be used now, from there.
+pub(super) fn usable(key: &ApiKey, ip: Option<IpAddr>, now: Timestamp) -> bool {
+    let from_there = |ip: IpAddr| key.allowed_ips.iter().any(|network| network.contains(&ip.to_canonical()));
+    key.expires_at.is_none_or(|at| now < at) && (key.allowed_ips.is_empty() || ip.is_some_and(from_there))
+}
+
+fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, AuthError> {
+    if texts.len() > MAX_NETWORKS {
+        return Err(AuthError::invalid("allowed_ips", format!("expected at most {MAX_NETWORKS}")));
+    }
+    let parse = |text: &String| {
+        let text = text.trim();
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| AuthError::invalid("allowed_ips", "expected addresses or networks (CIDR)"))
+    };
+    texts.iter().map(parse).collect()
 }
 
 impl Auth {
@@ -103,6 +127,11 @@ impl Auth {
         if let Some(permissions) = permissions {
             must_cover(caller, permissions, "the key")?;
         }
+        let now = self.inner.clock.now();
+        if new.expires_at.is_some_and(|at| at <= now) {
+            return Err(AuthError::invalid("expires_at", "expected a time to come"));
+        }
+        let (expires_at, allowed_ips) = (new.expires_at, parse_networks(&new.allowed_ips)?);
         let key = format!("{PREFIX}{}", random::hex::<KEY_BYTES>()?);
         let (prefix, hash) = (key[..SHOWN].to_owned(), random::sha256_hex(key.as_bytes()));
         let by = caller.clone();
@@ -123,6 +152,8 @@ impl Auth {
                 permissions,
                 created_at: draft.now,
                 last_used_at: None,
+                expires_at,
+                allowed_ips,
             };
             draft.identity.api_keys.insert(row.clone());
             draft.audit.push(audit::entry("api_key_created", Some(owner.id), row.name.clone()));

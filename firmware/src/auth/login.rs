@@ -78,7 +78,7 @@ impl Auth {
         password: &Secret,
         client: &Client,
     ) -> Result<Login, AuthError> {
-        let _turn = self.turn(username).await;
+        let _turn = self.attempt(username, client).await?;
         let user = self.check_password(username, password, client).await?;
         if user.totp.as_ref().is_some_and(|totp| totp.enabled) {
             return Ok(Login::TotpRequired { challenge: None });
@@ -104,7 +104,7 @@ impl Auth {
         code: &str,
         client: &Client,
     ) -> Result<TokenPair, AuthError> {
-        let _turn = self.turn(username).await;
+        let _turn = self.attempt(username, client).await?;
         let user = self.check_password(username, password, client).await?;
         self.second_factor(&user, code, client, "login_success", "password").await
     }
@@ -135,6 +135,13 @@ impl Auth {
     pub(super) async fn turn(&self, username: &str) -> MutexGuard<'_, ()> {
         let digest = random::sha256(username.trim().to_lowercase().as_bytes());
         self.inner.turns[usize::from(digest[0]) % self.inner.turns.len()].lock().await
+    }
+
+    /// As [`Auth::turn`]; who is locked does not even queue.
+    async fn attempt(&self, username: &str, client: &Client) -> Result<MutexGuard<'_, ()>, AuthError> {
+        let user = users::by_name(&self.inner.store.snapshot().identity, username).map(|user| user.id);
+        self.check_lock(username, user, client).await?;
+        Ok(self.turn(username).await)
     }
 
     /// Refuses while the name or the address is locked.
@@ -295,13 +302,13 @@ impl Auth {
         })
     }
 
-    /// Switches the second factor on. The code that did it is spent.
+    /// Switches the second factor on. The code that did it is not spent: whoever had to enrol signs in with it next.
     pub async fn totp_verify(&self, caller: &Caller, code: &str) -> Result<(), AuthError> {
         let (by, code) = (caller.clone(), code.trim().to_owned());
         self.totp_change(caller, move |user, now| {
             let totp = user.totp.as_mut().filter(|totp| !totp.enabled);
             let totp = totp.ok_or_else(|| AuthError::BadRequest("no TOTP setup was started".into()))?;
-            if !totp::spend_code(totp, &code, now) {
+            if !totp::spend_code(&mut totp.clone(), &code, now) {
                 return Err(AuthError::Unauthorized("wrong code"));
             }
             totp.enabled = true;

@@ -190,7 +190,8 @@ impl Auth {
     ) -> Result<(Arc<User>, Arc<Role>), AuthError> {
         let own = caller.user_id == id;
         let password_only = edit.username.is_none() && edit.role.is_none() && edit.enabled.is_none();
-        if !caller.may(Permission::UsersWrite) && !(own && password_only) {
+        let allowed = caller.may(Permission::UsersWrite) || (own && password_only);
+        if !allowed {
             return Err(AuthError::Forbidden(
                 "users:write is needed; without it, only one's own password".into(),
             ));

@@ -59,13 +59,13 @@ document::document! {
             auth: AuthSettings => "auth",
             firewall: FirewallSettings => "firewall",
             history: HistorySettings => "history",
-            dashboard: DashboardSettings => "dashboard",
             tls: tls::TlsPolicy => "tls",
             ha: ha::HaSettings => "ha",
             dhcp: dhcp::DhcpGlobal => "dhcp",
             dhcp_ddns: dhcp::DhcpDdns => "dhcp_ddns",
             dhcp_ha: dhcp::DhcpHa => "dhcp_ha",
             tuning: settings::Tuning => "tuning",
+            dashboard: DashboardSettings => "dashboard",
         }
     }
 }

@@ -134,7 +134,7 @@ pub struct StreamLimits {
 
 impl Default for StreamLimits {
     fn default() -> Self {
-        Self { overall: 256, per_user: 16 }
+        Self { overall: 1024, per_user: 512 }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod series;
 mod source;
 pub mod sources;
 pub mod states;
+pub mod syslog;
 pub mod tick;
 pub mod view;
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::view::{IdsView, ServiceView, TunnelView};
+use crate::platform::geoip::GeoIp;
 
 /// What the intrusion detection system tells. Counters are cumulative.
 #[derive(Debug, Clone, Default)]
@@ -36,10 +37,16 @@ pub trait ServiceSource: Send + Sync {
     fn services(&self) -> Vec<ServiceView>;
 }
 
-/// Which country an address belongs to. Must not block.
+/// Which country an address belongs to. May block.
 pub trait CountrySource: Send + Sync {
     /// ISO 3166-1 alpha-2.
     fn country(&self, ip: IpAddr) -> Option<String>;
+}
+
+impl CountrySource for GeoIp {
+    fn country(&self, ip: IpAddr) -> Option<String> {
+        self.database().locate(ip).country_code
+    }
 }
 
 /// A line of the system log.

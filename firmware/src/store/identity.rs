@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::document::{Object, document};
@@ -97,6 +98,12 @@ pub struct ApiKey {
     pub permissions: Option<PermissionSet>,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
+    /// Not good from then on.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// Good from these networks only; empty = from everywhere.
+    #[serde(default)]
+    pub allowed_ips: Vec<IpNet>,
 }
 
 /// Keyed by the SHA-256 (hex) of the token.

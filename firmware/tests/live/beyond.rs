@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use aifw::api::testing::{Client, ListGate};
 use aifw::api::{ApiError, Gate, Route};
-use aifw::auth::{Auth, Caller, Options as AuthOptions};
-use aifw::config::{PermissionSet, Secret};
-use aifw::store::Store;
+use aifw::auth::Caller;
 use async_tungstenite::tungstenite::Message;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use futures_lite::StreamExt;
 
-use crate::rig::{AuthGate, Options, Rig};
+use crate::rig::{Options, Rig};
 use crate::stand_in::{packet, state};
 use crate::streams::frame;
 
@@ -40,30 +38,35 @@ fn ticks_hide_what_the_caller_may_not_see() {
 }
 
 #[test]
-fn a_ticket_opens_one_stream_and_no_second() {
+fn a_ticket_opens_one_stream_and_no_second_and_logout_ends_it() {
     smol::block_on(async {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let auth = Auth::new(store.clone(), dir.path(), AuthOptions::default()).await.unwrap();
-        let (user, role) =
-            auth.register("administrator", &Secret::new("Correct-Horse-7"), None).await.unwrap();
-        let caller = Caller {
-            user_id: user.id,
-            role_id: role.id.clone(),
-            role: role.name.clone(),
-            ..ListGate::caller(PermissionSet::ALL, None)
-        };
-        let gate: Arc<dyn Gate> = Arc::new(AuthGate(auth.clone()));
-        let mut rig = Rig::over(dir, store, Options { gate: Some(gate), ..Options::default() }, false);
+        let mut rig = Rig::new(Options { authenticates: true, ..Options::default() }, false);
+        rig.auth.start().await.unwrap();
         rig.second().await;
         let client = Client::new(rig.server.clone());
-        let ticket = auth.mint_ticket(&caller).unwrap();
-        let path = format!("/ws?ticket={ticket}");
-        let mut socket = client.get(&path).websocket().await.unwrap();
+        let login = serde_json::json!({"username": "administrator", "password": "Correct-Horse-7"});
+        let (code, body) = client.post("/auth/register").json(&login).await;
+        assert!(code < 300, "{body}");
+        let (_, body) = client.post("/auth/login").json(&login).await;
+        let client = client.with_bearer(body["access_token"].as_str().unwrap());
+        let ticket = async || client.post("/auth/ws-ticket").await.1["ticket"].as_str().unwrap().to_owned();
+        let nobody = Client::new(rig.server.clone());
+        let path = format!("/ws?ticket={}", ticket().await);
+        let mut socket = nobody.get(&path).websocket().await.unwrap();
         assert_eq!(frame(&mut socket).await["type"], "history");
-        assert_eq!(client.get(&path).websocket().await.unwrap_err().0, 401);
-        let path = format!("/status?ticket={}", auth.mint_ticket(&caller).unwrap());
-        assert_eq!(client.get(&path).await.0, 401);
+        assert_eq!(nobody.get(&path).websocket().await.unwrap_err().0, 401);
+        let path = format!("/status?ticket={}", ticket().await);
+        assert_eq!(nobody.get(&path).await.0, 401);
+        // Signing out ends the stream that was opened with the ticket.
+        assert_eq!(client.post("/auth/logout").json(serde_json::json!({})).await.0, 200);
+        let begun = Instant::now();
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(close) = message {
+                assert_eq!(close.unwrap().code, CloseCode::Policy);
+                break;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     });
 }
 

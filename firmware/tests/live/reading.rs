@@ -283,7 +283,7 @@ fn b08_reload_applies_and_clears_pending() {
         assert_eq!(pending, serde_json::json!({"firewall": false, "nat": false, "dns": false}));
         let after = rig.client.get("/logs?action=rules_applied").await.1["total"].as_u64().unwrap();
         assert_eq!(after, before + 2);
-        assert!(rig.pf.texts.lock().unwrap()["aifw"].contains("port = 22"), "{:?}", rig.pf.texts);
+        assert!(rig.pf.texts.lock().unwrap()["aifw"].contains(" port 22 "), "{:?}", rig.pf.texts);
     });
 }
 

@@ -1,15 +1,13 @@
 //! An appliance for a test: a store in a temporary directory, a packet filter, live data whose seconds are either
 //! the test's own ([`Rig::by_hand`]) or real ([`Rig::running`]), and a client.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aifw::api::testing::{Client, ListGate};
-use aifw::api::{self, ApiError, App, Gate, Route};
+use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
-use aifw::auth::{Caller, Presented};
+use aifw::auth::Auth;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions, Status};
 use aifw::config::{Id, PortRange, Rule};
 use aifw::live::fanout::StreamLimits;
@@ -23,16 +21,14 @@ use aifw::store::{Author, Draft, NewAudit, Store};
 
 use crate::stand_in::StandIn;
 
+#[derive(Default)]
 pub struct Options {
     pub sources: Sources,
     pub limits: StreamLimits,
+    /// `None` = [`ListGate`].
     pub gate: Option<Arc<dyn Gate>>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { sources: Sources::default(), limits: StreamLimits::default(), gate: None }
-    }
+    /// Real authentication keeps the gate.
+    pub authenticates: bool,
 }
 
 pub struct Rig {
@@ -40,6 +36,7 @@ pub struct Rig {
     pub store: Store,
     pub pf: Arc<StandIn>,
     pub live: Live,
+    pub auth: Auth,
     pub applier: Applier,
     pub client: Client,
     pub server: tide::Server<api::Api>,
@@ -88,11 +85,18 @@ impl Rig {
             Arc::new(UrlTables::new(dir.path().join("url-tables"), false)),
         );
         smol::spawn(applier.clone().run()).detach();
+        let auth = Auth::new(store.clone(), dir.path(), Default::default()).unwrap();
+        let gate: Arc<dyn Gate> = match (options.gate, options.authenticates) {
+            (Some(gate), _) => gate,
+            (None, true) => Arc::new(auth.clone()),
+            (None, false) => Arc::new(ListGate),
+        };
         let app = Arc::new(App {
             store: store.clone(),
+            auth: auth.clone(),
             pf: dyn_pf,
             platform,
-            gate: options.gate.unwrap_or_else(|| Arc::new(ListGate)),
+            gate,
             applier: applier.clone(),
             live: live.clone(),
             after_write: Vec::new(),
@@ -101,7 +105,7 @@ impl Rig {
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");
         let now = Moment { unix_ms: 1_800_000_000_000, at: Instant::now() };
-        Self { dir, store, pf, live, applier, client, server, sampler, now }
+        Self { dir, store, pf, live, auth, applier, client, server, sampler, now }
     }
 
     /// The next second passes.
@@ -169,29 +173,4 @@ pub fn rule(id: Id) -> Rule {
         created_at: now,
         updated_at: now,
     }
-}
-
-/// The real authentication as a gate.
-pub struct AuthGate(pub aifw::auth::Auth);
-
-impl Gate for AuthGate {
-    fn authenticate(
-        &self,
-        headers: &HashMap<String, String>,
-        ticket: Option<&str>,
-        takes_ticket: bool,
-        ip: Option<IpAddr>,
-    ) -> Result<Option<Caller>, ApiError> {
-        let bearer = headers.get("authorization").and_then(|header| header.strip_prefix("Bearer "));
-        let presented = match (bearer, ticket.filter(|_| takes_ticket)) {
-            (Some(token), _) => Presented::Bearer(token),
-            (None, Some(ticket)) => Presented::Ticket(ticket),
-            (None, None) => return Ok(None),
-        };
-        self.0.authenticate(presented, ip).map(Some).map_err(|_| ApiError::unauthorized("not accepted"))
-    }
-    fn current(&self, caller: &Caller) -> Option<Caller> {
-        self.0.current(caller)
-    }
-    fn denied(&self, _: &Caller, _: &Route) {}
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::{Access, ApiError, Call, Reply, Route};
-use super::route;
+use super::{Page, route};
 use crate::config::{Id, Permission, Timestamp};
 use crate::store::{AuditEntry, AuditFilter};
 
@@ -24,13 +24,6 @@ struct EntryView {
     details: Option<String>,
     ip_addr: Option<IpAddr>,
     created_at: Timestamp,
-}
-
-#[derive(Serialize, JsonSchema)]
-#[allow(dead_code)]
-struct PageView {
-    data: Vec<EntryView>,
-    total: u64,
 }
 
 impl From<AuditEntry> for EntryView {
@@ -56,7 +49,7 @@ pub(super) fn routes() -> Vec<Route> {
                 ("action", "only this action"),
                 ("user_id", "only what was done to this user"),
             ])
-            .answers::<PageView>(200),
+            .answers::<Page<EntryView>>(200),
     ]
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Access, ApiError, Call, Reply, Route};
-use super::{Data, Message, route};
+use super::{Message, PAGING, Page, paged, route};
 use crate::auth::NewKey;
 use crate::config::{Id, Permission, Timestamp};
 use crate::store::identity::ApiKey;
@@ -15,6 +15,12 @@ struct NewKeyBody {
     /// Absent: as the owner's role.
     #[serde(default)]
     permissions: Option<Vec<String>>,
+    /// Absent: it does not run out.
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
+    /// Addresses or networks; absent: from everywhere.
+    #[serde(default)]
+    allowed_ips: Option<Vec<String>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -26,6 +32,8 @@ struct MintedView {
     prefix: String,
     permissions: Option<Vec<Permission>>,
     created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    allowed_ips: Vec<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -37,16 +45,24 @@ struct KeyView {
     permissions: Option<Vec<Permission>>,
     created_at: Timestamp,
     last_used_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    allowed_ips: Vec<String>,
 }
 
 fn scope(key: &ApiKey) -> Option<Vec<Permission>> {
     key.permissions.map(|permissions| permissions.iter().collect())
 }
 
+fn networks(key: &ApiKey) -> Vec<String> {
+    key.allowed_ips.iter().map(ToString::to_string).collect()
+}
+
 impl From<ApiKey> for KeyView {
     fn from(key: ApiKey) -> Self {
         Self {
             permissions: scope(&key),
+            allowed_ips: networks(&key),
+            expires_at: key.expires_at,
             id: key.id,
             name: key.name,
             prefix: key.prefix,
@@ -60,7 +76,9 @@ impl From<ApiKey> for KeyView {
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::UsersRead), Access::Needs(Permission::UsersWrite));
     vec![
-        route("GET", "/auth/api-keys", read, "API keys", list).answers::<Data<Vec<KeyView>>>(200),
+        route("GET", "/auth/api-keys", read, "API keys", list)
+            .with_query(PAGING)
+            .answers::<Page<KeyView>>(200),
         route("POST", "/auth/api-keys", write, "Make an API key of one's own", create)
             .takes::<NewKeyBody>()
             .answers::<MintedView>(201),
@@ -69,16 +87,22 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(call: Call) -> Result<Reply, ApiError> {
-    let keys: Vec<KeyView> = call.app.auth.keys().into_iter().map(KeyView::from).collect();
-    Ok(Reply::data(&keys))
+    paged(&call, call.app.auth.keys(), KeyView::from)
 }
 
 async fn create(call: Call) -> Result<Reply, ApiError> {
     let body: NewKeyBody = call.json()?;
-    let new = NewKey { name: body.name, permissions: body.permissions };
+    let new = NewKey {
+        name: body.name,
+        permissions: body.permissions,
+        expires_at: body.expires_at,
+        allowed_ips: body.allowed_ips.unwrap_or_default(),
+    };
     let minted = call.app.auth.create_key(call.caller()?, new).await?;
     let view = MintedView {
         permissions: scope(&minted.row),
+        allowed_ips: networks(&minted.row),
+        expires_at: minted.row.expires_at,
         id: minted.row.id,
         name: minted.row.name,
         key: minted.key,

@@ -68,6 +68,26 @@ struct Message {
     message: String,
 }
 
+/// `{"data": rows, "total": rows in all}`.
+#[derive(Serialize, JsonSchema)]
+#[allow(dead_code)]
+struct Page<T> {
+    data: Vec<T>,
+    total: usize,
+}
+
+/// Query parameters of the lists here.
+const PAGING: &[(&str, &str)] =
+    &[("limit", "rows at most; 1000, up to 10000"), ("offset", "rows passed over")];
+
+/// The page of the rows that the call asks for.
+fn paged<R, T: Serialize>(call: &Call, rows: Vec<R>, view: impl Fn(R) -> T) -> Result<Reply, ApiError> {
+    let page = call.page(1_000, 10_000)?;
+    let total = rows.len();
+    let views: Vec<T> = page.of(rows).into_iter().map(view).collect();
+    Ok(Reply::page(&views, total))
+}
+
 /// `{"data": value}`.
 #[derive(Serialize, JsonSchema)]
 struct Data<T> {

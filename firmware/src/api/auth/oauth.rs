@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Access, ApiError, Call, Reply, Route};
 use super::login::LoginView;
-use super::{Data, Message, callback, client, route};
+use super::{Data, Message, PAGING, Page, callback, client, paged, route};
 use crate::auth::{NewProvider, ProviderEdit};
 use crate::config::{Id, Permission, Secret, Timestamp};
 use crate::store::identity::OAuthProvider;
@@ -82,7 +82,8 @@ pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::SettingsRead), Access::Needs(Permission::SettingsWrite));
     vec![
         route("GET", "/auth/oauth/providers", read, "Identity providers, by name", list)
-            .answers::<Data<Vec<ProviderView>>>(200),
+            .with_query(PAGING)
+            .answers::<Page<ProviderView>>(200),
         route("POST", "/auth/oauth/providers", write, "Set up an identity provider", create)
             .takes::<NewProviderBody>()
             .answers::<Data<ProviderView>>(201),
@@ -112,9 +113,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(call: Call) -> Result<Reply, ApiError> {
-    let views: Vec<ProviderView> =
-        call.app.auth.providers().iter().map(|provider| ProviderView::from(&**provider)).collect();
-    Ok(Reply::data(&views))
+    paged(&call, call.app.auth.providers(), |provider| ProviderView::from(&*provider))
 }
 
 async fn create(call: Call) -> Result<Reply, ApiError> {

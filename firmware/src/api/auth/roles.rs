@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::super::{Access, ApiError, Call, Reply, Route};
-use super::{Message, route};
+use super::{Message, PAGING, route};
 use crate::auth::{NewRole, RoleEdit};
 use crate::config::{Permission, Timestamp};
 use crate::store::identity::Role;
@@ -81,7 +81,9 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Option<String>>, D:
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::UsersRead), Access::Needs(Permission::UsersWrite));
     vec![
-        route("GET", "/auth/roles", read, "Roles, built-in ones first", list).answers::<RolesView>(200),
+        route("GET", "/auth/roles", read, "Roles, built-in ones first", list)
+            .with_query(PAGING)
+            .answers::<RolesView>(200),
         route("POST", "/auth/roles", write, "Make a role", create)
             .takes::<NewRoleBody>()
             .answers::<RoleView>(201),
@@ -95,8 +97,11 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(call: Call) -> Result<Reply, ApiError> {
-    let roles = call.app.auth.roles().into_iter().map(RoleView::from).collect();
-    Ok(Reply::json(&RolesView { roles }))
+    let page = call.page(1_000, 10_000)?;
+    let roles = call.app.auth.roles();
+    let total = roles.len().to_string();
+    let roles = page.of(roles).into_iter().map(RoleView::from).collect();
+    Ok(Reply::json(&RolesView { roles }).with_header("X-Total-Count", total))
 }
 
 async fn create(call: Call) -> Result<Reply, ApiError> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::{Access, ApiError, Call, Reply, Route};
-use super::{Data, Message, route};
+use super::{Message, Page, paged, route};
 use crate::auth::Session;
 use crate::config::{Id, Permission, Timestamp};
 
@@ -41,8 +41,12 @@ impl From<Session> for SessionView {
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route("GET", "/auth/sessions", Access::Authenticated, "One's own sign-ins, newest first", list)
-            .with_query(&[("user_id", "somebody else's, with users:read")])
-            .answers::<Data<Vec<SessionView>>>(200),
+            .with_query(&[
+                ("user_id", "somebody else's, with users:read"),
+                ("limit", "rows at most; 1000, up to 10000"),
+                ("offset", "rows passed over"),
+            ])
+            .answers::<Page<SessionView>>(200),
         route(
             "DELETE",
             "/auth/sessions/{id}",
@@ -63,9 +67,7 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::forbidden("the permission users:read is needed"));
     }
     let user = user?.unwrap_or(caller.user_id);
-    let views: Vec<SessionView> =
-        call.app.auth.sessions(caller, user).into_iter().map(SessionView::from).collect();
-    Ok(Reply::data(&views))
+    paged(&call, call.app.auth.sessions(caller, user), SessionView::from)
 }
 
 async fn end(call: Call) -> Result<Reply, ApiError> {

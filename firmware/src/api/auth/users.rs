@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Access, ApiError, Call, Reply, Route};
-use super::{Data, Message, route};
+use super::{Data, Message, PAGING, Page, paged, route};
 use crate::auth::{NewUser, UserEdit};
 use crate::config::{Id, Permission, Secret, Timestamp};
 use crate::store::identity::{Role, User};
@@ -64,7 +64,9 @@ struct UserBody {
 pub(super) fn routes() -> Vec<Route> {
     let (read, write) = (Access::Needs(Permission::UsersRead), Access::Needs(Permission::UsersWrite));
     vec![
-        route("GET", "/auth/users", read, "Users, oldest first", list).answers::<Data<Vec<UserView>>>(200),
+        route("GET", "/auth/users", read, "Users, oldest first", list)
+            .with_query(PAGING)
+            .answers::<Page<UserView>>(200),
         route("POST", "/auth/users", write, "Make a user", create)
             .takes::<NewUserBody>()
             .answers::<Data<UserView>>(201),
@@ -94,9 +96,7 @@ fn own_or(call: &Call, permission: Permission) -> Result<Id, ApiError> {
 }
 
 async fn list(call: Call) -> Result<Reply, ApiError> {
-    let views: Vec<UserView> =
-        call.app.auth.users().iter().map(|(user, role)| UserView::of(user, role)).collect();
-    Ok(Reply::data(&views))
+    paged(&call, call.app.auth.users(), |(user, role)| UserView::of(&user, &role))
 }
 
 async fn create(call: Call) -> Result<Reply, ApiError> {

@@ -1,10 +1,11 @@
 //! `GET /blocked`: what pf logged, newest first.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Rows, filter};
 use crate::api::{ApiError, Call, Reply};
-use crate::live::blocked::Logged;
+use crate::live::blocked::{BlockedView, Logged};
 
 pub async fn blocked(call: Call) -> Result<Reply, ApiError> {
     let page = call.page(1000, 10_000)?;
@@ -37,14 +38,17 @@ pub async fn blocked(call: Call) -> Result<Reply, ApiError> {
         }
         total += 1;
     }
-    let countries = call.app.live.sources().countries.clone();
+    let countries = match call.app.live.sources().countries.clone() {
+        Some(source) => {
+            let sources: Vec<IpAddr> = shown.iter().map(|packet| packet.src).collect();
+            blocking::unblock(move || sources.into_iter().map(|ip| source.country(ip)).collect()).await
+        }
+        None => vec![None; shown.len()],
+    };
     let rows = shown
         .iter()
-        .map(|packet| {
-            let mut row = packet.full();
-            row.country = countries.as_ref().and_then(|countries| countries.country(packet.src));
-            row
-        })
+        .zip(countries)
+        .map(|(packet, country)| BlockedView { country, ..packet.full() })
         .collect();
     Ok(Rows::reply(rows, total))
 }

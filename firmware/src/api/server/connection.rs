@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_lite::AsyncWriteExt;
-use futures_lite::future::poll_once;
+use futures_lite::future::{poll_once, yield_now};
 use tide::http;
 
 use super::answer::{self, Form, GATHER};
@@ -34,6 +34,7 @@ pub(super) async fn serve<T: Stream, S: Clone + Send + Sync + 'static>(
     };
     let patience = connection.limits().head;
     connection.wire.guard().enter(Phase::Head, patience);
+    let mut turn = 0_u32;
     loop {
         match connection.exchange(&app).await {
             Ok(Next::Request(back)) => connection = back,
@@ -43,8 +44,16 @@ pub(super) async fn serve<T: Stream, S: Clone + Send + Sync + 'static>(
                 break;
             }
         }
+        turn += 1;
+        if turn.is_multiple_of(TURNS) {
+            yield_now().await;
+        }
     }
 }
+
+/// So many requests may follow each other before other connections get their turn: a client that never lets its
+/// pipeline run dry would otherwise keep a thread to itself.
+const TURNS: u32 = 16;
 
 struct Connection<T> {
     wire: Wire<T>,

@@ -163,7 +163,13 @@ impl ConfigDocument {
                 Some(history) if (5..=10_000).contains(&history.max_versions) => Arc::new(history.clone()),
                 Some(_) => return Err(Invalid::new("history.max_versions", "expected 5 to 10000")),
             },
-            dashboard: self.dashboard.clone().map_or_else(|| base.dashboard.clone(), Arc::new),
+            dashboard: match &self.dashboard {
+                None => base.dashboard.clone(),
+                Some(dashboard) if (300..=2_592_000).contains(&dashboard.history_seconds) => {
+                    Arc::new(dashboard.clone())
+                }
+                Some(_) => return Err(Invalid::new("dashboard.history_seconds", "expected 300 to 2592000")),
+            },
             tls: Arc::new(self.tls.clone()),
             ha: Arc::new(HaSettings { pfsync: self.ha.pfsync.clone() }),
             dhcp: Arc::new(self.dhcp.global.clone()),

@@ -121,7 +121,7 @@ fn every_kind_of_the_configuration_is_in_the_document() {
         without.put_row(row.kind, &row.key, None).unwrap();
         assert_ne!(fingerprint(&without).0, hash, "{} {}", row.kind, row.key);
     }
-    let same_as_default = ["schedule", "auth", "history"];
+    let same_as_default = ["schedule", "auth", "history", "dashboard"];
     for kind in Config::KINDS {
         assert!(
             kinds.contains(kind) || same_as_default.contains(kind),

@@ -22,7 +22,7 @@ use super::{AuthSettings, Config, FirewallSettings, InterfaceName, Invalid, Secr
 pub struct Setup {
     /// The configuration to start with: seeded rules, NAT, DHCP, roles and policy.
     pub config: Config,
-    pub admin: Admin,
+    pub admin: Option<Admin>,
     /// crypt(3) hash for root, where one was given.
     pub root_password_hash: Option<Secret>,
     /// Keys of this GitHub user are to be fetched and added.
@@ -170,6 +170,16 @@ impl Setup {
     /// Reads and checks a setup file. Every key is optional but the administrator's password or its hash.
     pub fn parse(json: &[u8], now: Timestamp) -> Result<Self, Invalid> {
         let file: File = request::parse(json)?;
+        let admin = file.admin()?;
+        Ok(Self { admin: Some(admin), ..Self::read(file, json, now)? })
+    }
+
+    /// As [`Setup::parse`], without an administrator: the first who registers becomes it.
+    pub fn parse_without_admin(json: &[u8], now: Timestamp) -> Result<Self, Invalid> {
+        Self::read(request::parse(json)?, json, now)
+    }
+
+    fn read(file: File, json: &[u8], now: Timestamp) -> Result<Self, Invalid> {
         let mut warnings = Vec::new();
         if let Ok(Value::Object(map)) = serde_json::from_slice::<Value>(json) {
             for key in map.keys() {
@@ -178,7 +188,6 @@ impl Setup {
                 }
             }
         }
-        let admin = file.admin()?;
         let wan = match &file.wan_interface {
             Some(name) => name.clone(),
             None => InterfaceName::new("em0").map_err(|bad| bad.field("wan_interface"))?,
@@ -204,7 +213,7 @@ impl Setup {
         }
         Ok(Self {
             config,
-            admin,
+            admin: None,
             root_password_hash: some(&file.root_password_hash),
             ssh_github_user: file.ssh_github_user.filter(|user| !user.is_empty()),
             tuning: file.tuning == TuningChoice::Default,

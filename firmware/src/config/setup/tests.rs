@@ -30,7 +30,7 @@ fn rules(setup: &Setup) -> Vec<String> {
 #[test]
 fn a_password_alone_is_enough() {
     let made = setup(json!({})).unwrap();
-    assert_eq!((made.admin.username.as_str(), made.tuning), ("admin", true));
+    assert_eq!((made.admin.as_ref().unwrap().username.as_str(), made.tuning), ("admin", true));
     let system = &made.config.system;
     assert_eq!((system.hostname.as_str(), system.api_port), ("aifw", 8080));
     assert_eq!(system.wan_interface.as_ref().unwrap().as_str(), "em0");
@@ -112,9 +112,9 @@ fn a_second_factor_and_a_hash() {
     let made = setup(json!({"admin_password": null, "admin_password_hash": hash, "totp_enabled": true,
         "totp_secret": "JBSWY3DPEHPK3PXP", "recovery_codes": ["a-b"]}))
     .unwrap();
-    assert!(matches!(made.admin.password, AdminPassword::Hash(_)));
-    assert!(made.config.auth.require_totp && made.admin.totp_enabled);
-    assert_eq!(made.admin.recovery_codes.len(), 1);
+    assert!(matches!(made.admin.as_ref().unwrap().password, AdminPassword::Hash(_)));
+    assert!(made.config.auth.require_totp && made.admin.as_ref().unwrap().totp_enabled);
+    assert_eq!(made.admin.as_ref().unwrap().recovery_codes.len(), 1);
 }
 
 #[test]

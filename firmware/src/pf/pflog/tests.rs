@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::testing::shared;
 
 /// The first record of 15.1's capture: `rule 3/0(match): block out on vtnet0: 10.0.2.15 > 10.0.2.3: ICMP`.
 const ICMP: &str = "\
@@ -140,10 +141,7 @@ fn log_files_are_read_up_to_where_they_are_cut() {
 /// FreeBSD's own capture against what its own tcpdump(1) said of it.
 #[test]
 fn the_capture_of_15_1_is_read_as_tcpdump_reads_it() {
-    let Some(folder) = shared() else {
-        eprintln!("skipped: no folder shared/freebsd-15.1 above this crate, and AIFW_SHARED is not set");
-        return;
-    };
+    let Some(folder) = shared("freebsd-15.1") else { return };
     let packets = read_file(std::fs::File::open(folder.join("pflog0.pcap")).unwrap()).unwrap();
     let text = std::fs::read_to_string(folder.join("tcpdump-pflog.txt")).unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains(" rule ")).collect();
@@ -168,13 +166,6 @@ fn the_capture_of_15_1_is_read_as_tcpdump_reads_it() {
         );
         assert!(line.starts_with(&expected), "{line}\n{expected}");
     }
-}
-
-fn shared() -> Option<std::path::PathBuf> {
-    let given = std::env::var_os("AIFW_SHARED").map(std::path::PathBuf::from);
-    let above =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared"));
-    given.into_iter().chain(above).map(|folder| folder.join("freebsd-15.1")).find(|folder| folder.is_dir())
 }
 
 #[test]

@@ -6,12 +6,14 @@
 //! answer is only named); synproxy and modulate are kept as plain state; evaluation counters count the rules
 //! that the index leaves to be looked at; `max-pkt-rate`, `prio` and operating systems are not asked for.
 
+pub mod demo;
 pub mod engine;
 pub mod evaluate;
 pub mod explain;
 pub mod flow;
 pub mod interfaces;
 pub mod load;
+pub mod replay;
 pub mod rules;
 pub mod state;
 pub mod table;
@@ -298,3 +300,6 @@ impl Pf for Simulator {
         receiver
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,6 +282,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn as_a_naive_list(entries in prop::collection::vec(small_net(), 0..40), probes in prop::collection::vec(0u32..=0xffff, 60),
                            later in prop::collection::vec(small_net(), 0..5)) {
