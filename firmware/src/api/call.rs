@@ -2,14 +2,14 @@
 //! with the field's name.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::{ApiError, App};
 use crate::auth::Caller;
-use crate::config::Id;
+use crate::config::{Id, request};
 use crate::store::Author;
 
 /// One request, already routed, authenticated and permitted, its body read within the route's limit.
@@ -25,6 +25,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// Client address: the socket's peer, or the right-most untrusted hop behind a trusted proxy.
     pub ip: Option<IpAddr>,
+    /// The appliance's end of the connection, where there is one.
+    pub local_addr: Option<SocketAddr>,
     /// Request headers, names in lower case.
     pub headers: HashMap<String, String>,
 }
@@ -75,9 +77,9 @@ impl Call {
         let offset = self.query_as::<usize>("offset", "a non-negative integer")?.unwrap_or(0);
         Ok(Page { limit, offset })
     }
-    /// The JSON body as a type; anything else → 400 with the reason.
+    /// The JSON body as a type; anything else → 400 that names the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        serde_json::from_slice(&self.body).map_err(|error| ApiError::bad_request(format!("body: {error}")))
+        Ok(request::parse(&self.body)?)
     }
     /// As [`Call::json`], an empty body being the default.
     pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {

@@ -1,14 +1,54 @@
 //! The REST API: one file per area, thin — parse, permit, call, shape the answer. The route table is data:
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
+pub mod aliases;
 pub mod app;
+mod auth;
 pub mod call;
+pub mod config;
+mod encode;
 pub mod error;
+mod events;
+pub mod explain;
+mod gate;
+pub mod geoip;
+pub mod live;
+pub mod nat;
+pub mod openapi;
+pub mod peer;
 pub mod reply;
+pub mod resource;
 pub mod route;
+pub mod router;
+pub mod rules;
+pub mod schedules;
+pub mod server;
+#[doc(hidden)]
+pub mod testing;
+mod tree;
+pub(crate) mod ui;
 
-pub use app::App;
+pub use app::{App, Gate};
 pub use call::{Call, Page};
 pub use error::ApiError;
+pub use peer::Peer;
 pub use reply::Reply;
 pub use route::{Access, Route};
+pub use router::{Api, Cors, Options, app, app_with};
+
+/// Every operation of this build: the areas, one after the other.
+pub fn routes() -> Vec<Route> {
+    [
+        openapi::routes(),
+        auth::routes(),
+        live::routes(),
+        config::routes(),
+        rules::routes(),
+        schedules::routes(),
+        aliases::routes(),
+        nat::routes(),
+        geoip::routes(),
+        explain::routes(),
+    ]
+    .concat()
+}

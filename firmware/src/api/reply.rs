@@ -4,9 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, Stream};
 use serde::Serialize;
 use serde_json::json;
+
+use super::ApiError;
+use super::events::Events;
 
 /// A connection after its upgrade: TCP, TLS or the local socket.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -14,7 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// An accepted WebSocket; the server side of the handshake is done.
 pub type WebSocket = async_tungstenite::WebSocketStream<Box<dyn Io>>;
-type Conversation = Box<dyn FnOnce(WebSocket) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+/// Holds the conversation on an accepted WebSocket.
+pub type Conversation = Box<dyn FnOnce(WebSocket) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// What is sent as the body.
 pub enum Payload {
@@ -70,6 +74,17 @@ impl Reply {
     ) -> Self {
         Self { status: 200, content_type, headers: Vec::new(), body: Payload::Stream(Box::new(reader)) }
     }
+    /// 200 `text/event-stream`: one unnamed event for each string (one line of JSON), a comment when nothing has
+    /// been sent for 12 s, the end when `source` ends. `source` may be an `async_channel::Receiver`.
+    pub fn events(source: impl Stream<Item = String> + Send + Sync + 'static) -> Self {
+        Self::stream("text/event-stream", Events::new(Box::pin(source)))
+            .with_header("Cache-Control", "no-cache")
+            .with_header("X-Accel-Buffering", "no")
+    }
+    /// No body.
+    pub fn empty(status: u16) -> Self {
+        Self::bytes(status, JSON, Vec::new())
+    }
     /// 101: the connection becomes a WebSocket and `talk` holds the conversation. The listener answers 400
     /// if the request did not ask for one.
     pub fn websocket<F, R>(talk: F) -> Self
@@ -87,5 +102,16 @@ impl Reply {
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+}
+
+impl From<ApiError> for Reply {
+    /// The one error body: `{"error": text, "message": text}`.
+    fn from(refusal: ApiError) -> Self {
+        let body = json!({ "error": refusal.message, "message": refusal.message });
+        Self { headers: refusal.headers, ..Self::json(&body) }.with_status(refusal.status)
     }
 }

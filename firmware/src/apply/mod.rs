@@ -1,1 +1,457 @@
-//! Applying: check, write, load, verify, and the way back. Knows nothing of HTTP.
+//! Applying: the one road from a stored configuration to the machine — compile, check, load, verify, and the
+//! way back when a step fails. One apply at a time. Called by the API, by start-up and by timers; knows
+//! nothing of HTTP.
+
+pub mod confirm;
+pub mod lockout;
+pub mod machine;
+pub mod pending;
+pub mod schedules;
+pub mod url_tables;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_lock::Mutex as AsyncMutex;
+use machine::{Compiled, Machine};
+pub use pending::Pending;
+use url_tables::UrlTables;
+
+use crate::config::{Config, Id, Timestamp};
+use crate::pf::Pf;
+use crate::platform::Platform;
+use crate::platform::geoip::GeoIp;
+use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
+
+/// Why the machine was not made to match.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A step failed; what was loaded before is loaded again. `step` is `aliases`, `filter`, `nat`, `geoip` …
+    #[error("{step}: {reason}")]
+    Step { step: String, reason: String },
+    /// The caller's own connection would be cut.
+    #[error(
+        "this would cut your own connection from {client}: {reason}; repeat with \"confirm\": true, or start a commit-confirm first"
+    )]
+    LockOut { client: IpAddr, reason: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why [`Applier::replace`] left everything as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError<E> {
+    /// The caller's own closure refused.
+    #[error("{0}")]
+    Refused(E),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl<E> From<StoreError> for ReplaceError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Apply(ApplyError::Store(error))
+    }
+}
+
+impl<E> From<CommitError<ReplaceError<E>>> for ReplaceError<E> {
+    fn from(error: CommitError<ReplaceError<E>>) -> Self {
+        match error {
+            CommitError::Refused(refusal) => refusal,
+            CommitError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// One step of an apply.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Step {
+    pub step: String,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Report {
+    pub steps: Vec<Step>,
+    pub warnings: Vec<String>,
+}
+
+/// The connection that asks for an apply, for the lock-out check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminConnection {
+    pub client: IpAddr,
+    /// The appliance's end, where it is known.
+    pub server: Option<SocketAddr>,
+    /// The administrator has said that being cut off is fine.
+    pub confirmed: bool,
+}
+
+/// Makes the machine match the store. Clones share it.
+#[derive(Clone)]
+pub struct Applier {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    machine: Arc<Machine>,
+    /// Held for the length of an apply.
+    turn: AsyncMutex<()>,
+    /// Schedules that were open when the rules were loaded last.
+    open: Mutex<BTreeSet<Id>>,
+    pending: Mutex<pending::Tracker>,
+}
+
+impl Applier {
+    pub fn new(
+        store: Store,
+        pf: Arc<dyn Pf>,
+        platform: Arc<dyn Platform>,
+        geoip: Arc<GeoIp>,
+        url_tables: Arc<UrlTables>,
+    ) -> Self {
+        Self::with_root(store, pf, platform, geoip, url_tables, "/")
+    }
+
+    /// As [`Applier::new`], files that rules name being written below `root` (the sandbox).
+    pub fn with_root(
+        store: Store,
+        pf: Arc<dyn Pf>,
+        platform: Arc<dyn Platform>,
+        geoip: Arc<GeoIp>,
+        url_tables: Arc<UrlTables>,
+        root: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables, root.into())),
+                turn: AsyncMutex::new(()),
+                open: Mutex::default(),
+                pending: Mutex::default(),
+            }),
+        }
+    }
+
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.inner.machine
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// At start-up: pf on, and the configuration that was applied last loaded; edits that were pending before
+    /// a restart are pending after it. A revert that came due while the process was down happens here.
+    pub async fn start(&self) -> Result<Report, ApplyError> {
+        let turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        self.on_machine(|machine| machine.pf.set_enabled(true))
+            .await
+            .map_err(|error| ApplyError::Step { step: "pf".into(), reason: error.to_string() })?;
+        let outcome = self.load(&applied).await;
+        drop(turn);
+        self.refresh_pending();
+        self.revert_if_due().await;
+        outcome
+    }
+
+    /// `POST /reload`: aliases, geo-IP, filter rules and NAT as stored. What fails stays pending, and the
+    /// rules that were loaded before stay loaded.
+    pub async fn reload(
+        &self,
+        author: &Author,
+        admin: Option<AdminConnection>,
+    ) -> Result<Report, ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let target = self.inner.store.snapshot().config.clone();
+        let compiled = self.compile(&target).await?;
+        self.refuse_lockout(&compiled, &target, admin).await?;
+        self.inner.machine.url_tables.refresh_all();
+        let report = self.load_compiled(&target, compiled).await?;
+        let audit = applied_audit(&report);
+        let outcome = self
+            .inner
+            .store
+            .commit(author, move |draft: &mut Draft| {
+                draft.applied = target;
+                draft.audit.extend(audit);
+                Ok::<(), ApplyError>(())
+            })
+            .await;
+        self.refresh_pending();
+        match outcome {
+            Ok(()) => Ok(report),
+            Err(CommitError::Refused(error)) => Err(error),
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Changes the stored configuration and makes the machine match at once (import, restore, revert), or
+    /// leaves both as they were. `change` edits `draft.config`; `draft.applied` is set here.
+    pub async fn replace<E, F>(
+        &self,
+        author: &Author,
+        admin: Option<AdminConnection>,
+        change: F,
+    ) -> Result<Report, ReplaceError<E>>
+    where
+        E: Send + 'static,
+        F: FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
+    {
+        self.replace_both(author, admin, move |draft| {
+            change(draft)?;
+            draft.applied = draft.config.clone();
+            Ok(())
+        })
+        .await
+    }
+
+    /// As [`Applier::replace`], `change` setting `draft.applied` itself: what it sets is what is loaded.
+    pub async fn replace_both<E, F>(
+        &self,
+        author: &Author,
+        admin: Option<AdminConnection>,
+        change: F,
+    ) -> Result<Report, ReplaceError<E>>
+    where
+        E: Send + 'static,
+        F: FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
+    {
+        let _turn = self.inner.turn.lock().await;
+        let machine = self.inner.machine.clone();
+        let store = self.inner.store.clone();
+        let guarded = self.guarded(admin);
+        // Compiled and checked inside the commit, so that what is refused was never stored; loaded after it,
+        // so that what is in force is on disk. A load that fails takes the commit back.
+        let (before, target, compiled) = store
+            .commit(author, move |draft: &mut Draft| {
+                let before = draft.base().clone();
+                change(draft).map_err(ReplaceError::Refused)?;
+                let compiled = machine.compile(&draft.applied)?;
+                machine.check(&compiled)?;
+                if let Some(admin) = guarded {
+                    lockout::check(&machine, &compiled, &draft.applied, admin)?;
+                }
+                draft.audit.extend(applied_audit(&Report::default()));
+                Ok::<_, ReplaceError<E>>((before, draft.applied.clone(), compiled))
+            })
+            .await?;
+        match self.load_compiled(&target, compiled).await {
+            Ok(report) => {
+                self.refresh_pending();
+                Ok(report)
+            }
+            Err(error) => {
+                let back = store
+                    .commit(&Author::system("system"), move |draft: &mut Draft| {
+                        draft.config = before.config.clone();
+                        draft.applied = before.applied.clone();
+                        draft.take_back_ledger(&before.ledger);
+                        draft.audit.push(NewAudit {
+                            action: "config_changed",
+                            source: "engine",
+                            details: "taken back: pf refused to load it".into(),
+                            ..NewAudit::default()
+                        });
+                        Ok::<(), ApplyError>(())
+                    })
+                    .await;
+                if let Err(failure) = back {
+                    log::error!("taking a configuration back: {failure}");
+                }
+                self.refresh_pending();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Changes something that acts at once without applying other pending edits (block logging): `change`
+    /// edits a configuration, and is run on both the stored and the applied one.
+    pub async fn amend<E, F>(
+        &self,
+        author: &Author,
+        audit: NewAudit,
+        change: F,
+    ) -> Result<Report, ReplaceError<E>>
+    where
+        E: Send + 'static,
+        F: Fn(&mut Config) -> Result<(), E> + Send + 'static,
+    {
+        self.replace_both(author, None, move |draft| {
+            change(&mut draft.config)?;
+            change(&mut draft.applied)?;
+            draft.audit.push(audit);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Fills the pf tables of the stored aliases at once; rules stay as they are.
+    pub async fn fill_alias_tables(&self) -> Result<(), ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let config = self.inner.store.snapshot().config.clone();
+        self.on_machine(move |machine| machine.fill_alias_tables(&config)).await.map(|_| ())
+    }
+
+    async fn on_machine<T: Send + 'static>(&self, f: impl FnOnce(&Machine) -> T + Send + 'static) -> T {
+        let machine = self.inner.machine.clone();
+        blocking::unblock(move || f(&machine)).await
+    }
+
+    async fn compile(&self, config: &Config) -> Result<Compiled, ApplyError> {
+        let config = config.clone();
+        self.on_machine(move |machine| {
+            let compiled = machine.compile(&config)?;
+            machine.check(&compiled)?;
+            Ok(compiled)
+        })
+        .await
+    }
+
+    async fn load(&self, config: &Config) -> Result<Report, ApplyError> {
+        let compiled = self.compile(config).await?;
+        self.load_compiled(config, compiled).await
+    }
+
+    async fn load_compiled(&self, config: &Config, compiled: Compiled) -> Result<Report, ApplyError> {
+        let open = schedules::open(config, Timestamp::now());
+        let report = self.on_machine(move |machine| machine.load(&compiled)).await?;
+        *self.inner.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        Ok(report)
+    }
+
+    /// The lock-out check counts unless the administrator has said so, or a commit-confirm will undo it.
+    fn guarded(&self, admin: Option<AdminConnection>) -> Option<AdminConnection> {
+        admin.filter(|admin| !admin.confirmed && !self.confirm_status().active)
+    }
+
+    async fn refuse_lockout(
+        &self,
+        compiled: &Compiled,
+        config: &Config,
+        admin: Option<AdminConnection>,
+    ) -> Result<(), ApplyError> {
+        let Some(admin) = self.guarded(admin) else { return Ok(()) };
+        let (compiled, config) = (compiled.clone(), config.clone());
+        self.on_machine(move |machine| lockout::check(machine, &compiled, &config, admin)).await
+    }
+
+    /// Every minute: when the set of open schedules has changed, the applied rules are loaded again, and the
+    /// states of rules whose window has closed are killed.
+    pub async fn schedule_tick(&self, now: Timestamp) -> Result<bool, ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        let after = schedules::open(&applied, now);
+        let before = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if before == after {
+            return Ok(false);
+        }
+        let closed = schedules::closed_rules(&applied, &before, &after);
+        let compiled = {
+            let applied = applied.clone();
+            self.on_machine(move |machine| machine.compile_at(&applied, now)).await?
+        };
+        self.on_machine(move |machine| {
+            machine.load(&compiled)?;
+            machine.kill_states_of(closed);
+            Ok::<(), ApplyError>(())
+        })
+        .await?;
+        *self.inner.open.lock().unwrap_or_else(PoisonError::into_inner) = after;
+        Ok(true)
+    }
+
+    /// Runs for the life of the process: schedules at each minute, URL tables at their intervals, pending
+    /// flags after each commit, and a pf that was flushed by hand loaded again.
+    pub async fn run(self) {
+        let revisions = self.inner.store.watch();
+        let pending = async {
+            while revisions.recv().await.is_ok() {
+                self.refresh_pending();
+            }
+        };
+        let minutes = async {
+            loop {
+                let now = Timestamp::now();
+                let into = now.as_millisecond().rem_euclid(60_000) as u64;
+                async_io::Timer::after(Duration::from_millis(60_000 - into)).await;
+                if let Err(error) = self.schedule_tick(Timestamp::now()).await {
+                    log::error!("schedules: {error}");
+                }
+                self.watch_pf().await;
+            }
+        };
+        use futures_lite::future::zip;
+        zip(zip(pending, minutes), zip(self.run_url_tables(), self.run_confirm())).await;
+    }
+
+    /// Loads the applied configuration again when pf no longer holds it.
+    async fn watch_pf(&self) {
+        if self.on_machine(Machine::intact).await {
+            return;
+        }
+        log::warn!("pf does not hold the applied rules; loading them again");
+        let _turn = self.inner.turn.lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        if let Err(error) = self.on_machine(|machine| machine.pf.set_enabled(true)).await {
+            log::error!("pf: {error}");
+        }
+        self.on_machine(Machine::forget).await;
+        if let Err(error) = self.load(&applied).await {
+            log::error!("loading the applied rules again: {error}");
+        }
+    }
+
+    async fn run_url_tables(&self) {
+        let changes = self.inner.store.watch();
+        loop {
+            let config = self.inner.store.snapshot().config.clone();
+            let (due, next) = self.inner.machine.url_tables.due(&config);
+            for alias in due {
+                self.on_machine(move |machine| {
+                    if machine.url_tables.refresh(&alias) {
+                        let entries = machine.url_tables.entries(alias.id);
+                        if let Err(error) = machine.fill_table(&alias.name, &entries) {
+                            log::error!("URL table {}: {error}", alias.name);
+                        }
+                    }
+                })
+                .await;
+            }
+            let wait = async {
+                match next {
+                    Some(at) => async_io::Timer::at(at).await,
+                    None => futures_lite::future::pending().await,
+                };
+                true
+            };
+            let woken = self.inner.machine.url_tables.woken();
+            let poke = async { woken.recv().await.is_ok() };
+            let change = async { changes.recv().await.is_ok() };
+            if !futures_lite::future::or(wait, futures_lite::future::or(change, poke)).await {
+                return;
+            }
+        }
+    }
+}
+
+/// The two audit entries of a load: filter and NAT (contract/live.md §8).
+fn applied_audit(report: &Report) -> [NewAudit; 2] {
+    let detail = |step: &str, anchor: &str, what: &str| {
+        let found = report.steps.iter().find(|done| done.step == step);
+        let count = found.and_then(|done| done.detail.split(' ').next()).unwrap_or("the");
+        format!("{count} {what} applied to anchor {anchor}")
+    };
+    let entry =
+        |source, details| NewAudit { action: "rules_applied", source, details, ..NewAudit::default() };
+    [
+        entry("engine", detail("filter", "aifw", "rules")),
+        entry("nat_engine", detail("nat", "aifw-nat", "NAT rules")),
+    ]
+}

@@ -2,10 +2,11 @@
 //! declares such a value once and derives from it how it is stored, journaled and compared.
 
 use std::fmt::{Debug, Display};
+use std::ops::Bound;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,22 +14,36 @@ use serde::de::DeserializeOwned;
 pub trait Object: Serialize + DeserializeOwned + Clone + PartialEq + Debug + Send + Sync + 'static {
     type Key: Ord + Clone + Display + FromStr + Send + Sync + 'static;
     fn key(&self) -> Self::Key;
+    /// What else the object can be found by in its collection: its name, what it refers to. One set of words
+    /// per type; [`Collection::find`] and [`Collection::last_word`] read them at the cost of a map access.
+    fn words(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 }
 
 /// Objects by key. A copy costs nothing and shares what is equal, so a whole configuration is a value.
 #[derive(Debug)]
 pub struct Collection<T: Object> {
     map: OrdMap<T::Key, Arc<T>>,
+    /// Which objects have a word.
+    words: OrdMap<Arc<str>, Holders<T::Key>>,
+}
+
+/// Keys of the objects that have a word: mostly one.
+#[derive(Debug, Clone)]
+enum Holders<K: Ord + Clone> {
+    One(K),
+    Many(OrdSet<K>),
 }
 
 impl<T: Object> Clone for Collection<T> {
     fn clone(&self) -> Self {
-        Self { map: self.map.clone() }
+        Self { map: self.map.clone(), words: self.words.clone() }
     }
 }
 impl<T: Object> Default for Collection<T> {
     fn default() -> Self {
-        Self { map: OrdMap::new() }
+        Self { map: OrdMap::new(), words: OrdMap::new() }
     }
 }
 impl<T: Object> PartialEq for Collection<T> {
@@ -68,13 +83,52 @@ impl<T: Object> Collection<T> {
     }
     /// Adds the object, or replaces the one with the same key.
     pub fn insert(&mut self, object: T) {
-        self.map.insert(object.key(), Arc::new(object));
+        let (key, words) = (object.key(), object.words());
+        if let Some(before) = self.map.insert(key.clone(), Arc::new(object)) {
+            let gone = before.words();
+            if gone == words {
+                return;
+            }
+            gone.iter().for_each(|word| self.forget(word, &key));
+        }
+        for word in words {
+            let holders = match self.words.remove(&word) {
+                None => Holders::One(key.clone()),
+                Some(Holders::One(other)) => Holders::Many(OrdSet::from_iter([other, key.clone()])),
+                Some(Holders::Many(keys)) => Holders::Many(keys.update(key.clone())),
+            };
+            self.words.insert(word, holders);
+        }
+    }
+    fn forget(&mut self, word: &Arc<str>, key: &T::Key) {
+        match self.words.get_mut(word) {
+            Some(Holders::Many(keys)) if keys.len() > 1 => drop(keys.remove(key)),
+            _ => drop(self.words.remove(word)),
+        }
     }
     pub fn remove(&mut self, key: &T::Key) -> Option<Arc<T>> {
-        self.map.remove(key)
+        let gone = self.map.remove(key)?;
+        gone.words().iter().for_each(|word| self.forget(word, key));
+        Some(gone)
     }
     pub fn clear(&mut self) {
-        self.map.clear();
+        *self = Self::default();
+    }
+    /// The objects that have this word (see [`Object::words`]), in key order.
+    pub fn find(&self, word: &str) -> impl Iterator<Item = &Arc<T>> {
+        let (one, many) = match self.words.get(word) {
+            None => (None, None),
+            Some(Holders::One(key)) => (Some(key), None),
+            Some(Holders::Many(keys)) => (None, Some(keys)),
+        };
+        one.into_iter().chain(many.into_iter().flatten()).filter_map(|key| self.map.get(key))
+    }
+    /// The greatest word below `end`.
+    pub fn last_word(&self, end: &str) -> Option<&str> {
+        self.words
+            .range::<_, str>((Bound::Unbounded, Bound::Excluded(end)))
+            .next_back()
+            .map(|(word, _)| &**word)
     }
     /// In key order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
@@ -163,7 +217,7 @@ macro_rules! document {
             const KINDS: &'static [&'static str] = &[$($ck,)* $($sk,)*];
 
             fn row_changes_since(&self, older: &Self) -> Vec<$crate::config::document::RowChange> {
-                use $crate::config::document::{RowChange, SECTION, encode};
+                use $crate::config::document::{RowChange, encode};
                 let mut rows = Vec::new();
                 $(if !self.$c.same(&older.$c) {
                     rows.extend(self.$c.changes_since(&older.$c).map(|change| RowChange {
@@ -176,7 +230,7 @@ macro_rules! document {
                 $(if !std::sync::Arc::ptr_eq(&self.$s, &older.$s) && self.$s != older.$s {
                     rows.push(RowChange {
                         kind: $sk,
-                        key: SECTION.into(),
+                        key: $crate::config::document::SECTION.into(),
                         before: Some(encode(&*older.$s)),
                         after: Some(encode(&*self.$s)),
                     });

@@ -87,6 +87,22 @@ macro_rules! string_value {
 }
 pub(crate) use string_value;
 
+/// Gives an enum the words it is read from, any case, blanks around them ignored.
+macro_rules! words {
+    ($type:ty, $expected:literal, $($($word:literal)|+ => $value:expr),+ $(,)?) => {
+        impl std::str::FromStr for $type {
+            type Err = $crate::config::BadValue;
+            fn from_str(text: &str) -> Result<Self, $crate::config::BadValue> {
+                match text.trim().to_ascii_lowercase().as_str() {
+                    $($($word)|+ => Ok($value),)+
+                    _ => Err($crate::config::BadValue::new(concat!("expected ", $expected))),
+                }
+            }
+        }
+    };
+}
+pub(crate) use words;
+
 fn check_interface(text: &str) -> Result<(), BadValue> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if (1..=15).contains(&text.len()) && text.bytes().all(fine) {
@@ -243,10 +259,37 @@ impl Serialize for Address {
         s.collect_str(self)
     }
 }
+/// Also reads what older exports hold: `{"Single": ip}`, `{"Network": [ip, length]}`, `{"Table": name}`.
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        text.parse().map_err(serde::de::Error::custom)
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Address;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an address as text")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Address, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Address, A::Error> {
+                use serde::de::Error;
+                let kind = map.next_key::<String>()?;
+                let address = match kind.as_deref() {
+                    Some("Single") => Address::Host(map.next_value()?),
+                    Some("Network") => {
+                        let (ip, length) = map.next_value::<(IpAddr, u8)>()?;
+                        Address::Network(IpNet::new(ip, length).map_err(A::Error::custom)?)
+                    }
+                    Some("Table") => Address::Table(map.next_value()?),
+                    _ => return Err(A::Error::custom("expected one of Single, Network, Table")),
+                };
+                match map.next_key::<String>()? {
+                    None => Ok(address),
+                    Some(_) => Err(A::Error::custom("expected one of Single, Network, Table alone")),
+                }
+            }
+        }
+        d.deserialize_any(Visitor)
     }
 }
 impl JsonSchema for Address {
@@ -259,4 +302,102 @@ impl JsonSchema for Address {
             "description": "any, an IP address, a network (CIDR), <table>, self, (interface) or interface:network"
         })
     }
+}
+
+impl Address {
+    /// Whether it is IPv4 or IPv6, where the text alone tells.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Host(IpAddr::V4(_)) | Self::Network(IpNet::V4(_)) => Some(Family::Inet),
+            Self::Host(IpAddr::V6(_)) | Self::Network(IpNet::V6(_)) => Some(Family::Inet6),
+            _ => None,
+        }
+    }
+    pub fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::Table(name) => Some(name),
+            _ => None,
+        }
+    }
+    /// Length of the prefix of a host or network.
+    pub fn prefix_len(&self) -> Option<u8> {
+        match self {
+            Self::Host(IpAddr::V4(_)) => Some(32),
+            Self::Host(IpAddr::V6(_)) => Some(128),
+            Self::Network(network) => Some(network.prefix_len()),
+            _ => None,
+        }
+    }
+}
+
+/// Declares an object of a collection that is known by its id alone.
+macro_rules! plain_object {
+    ($type:ty) => {
+        impl $crate::config::Object for $type {
+            type Key = $crate::config::Id;
+            fn key(&self) -> Self::Key {
+                self.id
+            }
+        }
+    };
+}
+pub(crate) use plain_object;
+
+/// For `deserialize_with`: an id that is no UUID is replaced by a new one (contract/config.md §2).
+pub fn id_or_new<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Id, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+    Ok(text.parse().unwrap_or_else(|_| Id::new_v4()))
+}
+
+/// For `default`.
+pub fn yes() -> bool {
+    true
+}
+
+/// For `default`: a time that was not told.
+pub fn epoch() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+/// Address family, in pf's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    Inet,
+    Inet6,
+}
+
+impl Family {
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::Inet } else { Self::Inet6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Inet { "IPv4" } else { "IPv6" })
+    }
+}
+
+impl TableName {
+    /// As text that clones share.
+    pub fn shared(&self) -> std::sync::Arc<str> {
+        self.0.clone()
+    }
+}
+
+/// The field `Some(value)` came from, or nothing, against the family it wants: all must agree.
+pub fn one_family<'a>(
+    wanted: impl IntoIterator<Item = (&'a str, Option<Family>)>,
+) -> Result<Option<Family>, Invalid> {
+    let mut first: Option<(&str, Family)> = None;
+    for (field, family) in wanted {
+        match (first, family) {
+            (None, Some(family)) => first = Some((field, family)),
+            (Some((other, agreed)), Some(family)) if agreed != family => {
+                return Err(Invalid::new(field, format!("expected {agreed} as {other} is, not {family}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(first.map(|(_, family)| family))
 }

@@ -237,7 +237,10 @@ impl<'a> Lexer<'a> {
 
     /// Where the next byte stands.
     fn position(&self) -> Position {
-        self.expansion.as_ref().map_or(self.at, |(.., at)| *at)
+        match &self.expansion {
+            Some((text, next, at)) if *next < text.len() => *at,
+            _ => self.at,
+        }
     }
 
     fn peek_raw(&self) -> Option<u8> {

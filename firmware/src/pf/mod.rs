@@ -9,8 +9,12 @@ mod lex;
 pub mod names;
 pub mod packet;
 pub mod parse;
+pub mod pfctl;
+pub mod pflog;
 pub mod print;
 pub mod sim;
+
+pub use lex::keyword;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,6 +1,14 @@
 //! The machine: its interfaces, its vital signs, its power switch. `freebsd` drives the real tools with
 //! argument vectors; `sandbox` serves any development host without privileges and says that it is one.
 
+pub mod fetch;
+pub mod freebsd;
+pub mod geoip;
+pub mod host;
+pub mod resolv;
+pub mod sandbox;
+mod usage;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;

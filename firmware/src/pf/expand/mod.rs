@@ -420,8 +420,11 @@ fn between(
     to_port: Option<&Port>,
     family: Option<Family>,
 ) -> FromTo {
+    // 0.0.0.0/0 is any; it only fixes the family.
+    let all = |host: &&Resolved| matches!(host.host, Host::Net(net) if net.prefix_len() == 0) && !host.negate;
     let endpoint = |host: Option<&Resolved>, port: Option<&Port>| Endpoint {
         hosts: host
+            .filter(|host| !all(host))
             .map(|host| HostItem { negate: host.negate, host: hosts::for_family(&host.host, family) })
             .into_iter()
             .collect(),

@@ -1,0 +1,275 @@
+//! Fetching a document over HTTP for the appliance's own use: lists of addresses, later updates and block
+//! lists. Bounded in size and time, conditional, and kept away from the inside of the network unless allowed.
+//! Blocking; called through `blocking::unblock`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+/// What a server said of a copy, sent back to it to ask for a newer one (RFC 9110 §13.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validators {
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+}
+
+/// Limits of one fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub bytes: u64,
+    pub time: Duration,
+    /// Loopback, private, link-local and other addresses that are not on the public internet may be asked.
+    pub inside_allowed: bool,
+}
+
+/// What a fetch found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fetched {
+    NotModified,
+    Document { body: Vec<u8>, validators: Validators },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{url}: only http and https are fetched")]
+    Scheme { url: String },
+    #[error("{url}: {address} is not a public address")]
+    Inside { url: String, address: IpAddr },
+    #[error("{url}: the server answered {status}")]
+    Status { url: String, status: u16 },
+    #[error("{url}: more than {limit} bytes")]
+    TooLarge { url: String, limit: u64 },
+    #[error("{url}: {reason}")]
+    Failed { url: String, reason: String },
+}
+
+/// Whether an address is one of the public internet's (IANA special-purpose registries say which are not).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || v4.is_multicast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && (18..20).contains(&b)))
+        }
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => is_public(IpAddr::V4(v4)),
+            None => {
+                let first = v6.segments()[0];
+                // Global unicast only, less documentation, and less 6to4/Teredo, which reach IPv4 insides.
+                (first & 0xe000) == 0x2000
+                    && !(first == 0x2001 && v6.segments()[1] == 0xdb8)
+                    && first != 0x2002
+                    && !(first == 0x2001 && v6.segments()[1] == 0)
+            }
+        },
+    }
+}
+
+/// Resolves names, and refuses those that lead inside. The check is on the addresses that are then connected
+/// to, so a name cannot change its answer in between.
+#[derive(Debug)]
+struct Guarded {
+    inside_allowed: bool,
+}
+
+const INSIDE: &str = "is not a public address";
+
+impl Resolver for Guarded {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        if self.inside_allowed {
+            return Ok(found);
+        }
+        match found.iter().map(SocketAddr::ip).find(|address| !is_public(*address)) {
+            Some(address) => Err(ureq::Error::Io(std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                format!("{address} {INSIDE}"),
+            ))),
+            None => Ok(found),
+        }
+    }
+}
+
+/// Gets a document, if it has changed since `known`. Redirects are followed (at most 5), each target being
+/// checked like the first.
+pub fn fetch(url: &str, known: &Validators, limits: Limits) -> Result<Fetched, FetchError> {
+    let failed = |reason: String| FetchError::Failed { url: url.to_owned(), reason };
+    match url::Url::parse(url).map_err(|error| failed(error.to_string()))?.scheme() {
+        "http" | "https" => {}
+        _ => return Err(FetchError::Scheme { url: url.to_owned() }),
+    }
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(limits.time))
+        .max_redirects(5)
+        .http_status_as_error(false)
+        .proxy(None)
+        .user_agent(concat!("aifw/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let agent = ureq::Agent::with_parts(
+        config,
+        DefaultConnector::default(),
+        Guarded { inside_allowed: limits.inside_allowed },
+    );
+    let mut request = agent.get(url);
+    if let Some(etag) = &known.etag {
+        request = request.header("If-None-Match", etag);
+    }
+    if let Some(date) = &known.last_modified {
+        request = request.header("If-Modified-Since", date);
+    }
+    let mut response = request.call().map_err(|error| match error {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
+            let address = io.to_string().split(' ').next().and_then(|text| text.parse().ok());
+            match address {
+                Some(address) => FetchError::Inside { url: url.to_owned(), address },
+                None => failed(io.to_string()),
+            }
+        }
+        other => failed(other.to_string()),
+    })?;
+    let status = response.status().as_u16();
+    if status == 304 {
+        return Ok(Fetched::NotModified);
+    }
+    if status != 200 {
+        return Err(FetchError::Status { url: url.to_owned(), status });
+    }
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let validators = Validators { etag: header("etag"), last_modified: header("last-modified") };
+    let body =
+        response.body_mut().with_config().limit(limits.bytes).read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(limit) => FetchError::TooLarge { url: url.to_owned(), limit },
+            other => failed(other.to_string()),
+        })?;
+    Ok(Fetched::Document { body, validators })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    const LOCAL: Limits = Limits { bytes: 1024, time: Duration::from_secs(10), inside_allowed: true };
+
+    /// Answers one request after the other with what `answer` makes of its head; ends with the listener.
+    fn server(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/list.txt", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = String::new();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                while reader.read_line(&mut head).unwrap() > 2 {}
+                stream.write_all(answer(&head.to_lowercase()).as_bytes()).unwrap();
+            }
+        });
+        url
+    }
+
+    fn ok(body: &str) -> String {
+        format!(
+            "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[test]
+    fn a_document_comes_with_its_validators_and_only_once() {
+        let url = server(|head| {
+            if head.contains("if-none-match: \"one\"") {
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".into()
+            } else {
+                ok("192.0.2.1\n")
+            }
+        });
+        let Fetched::Document { body, validators } = fetch(&url, &Validators::default(), LOCAL).unwrap()
+        else {
+            panic!("expected a document")
+        };
+        assert_eq!(body, b"192.0.2.1\n");
+        assert_eq!(fetch(&url, &validators, LOCAL).unwrap(), Fetched::NotModified);
+    }
+
+    #[test]
+    fn the_inside_of_the_network_is_not_asked_unless_allowed() {
+        let url = server(|_| ok("x"));
+        let guarded = Limits { inside_allowed: false, ..LOCAL };
+        let refused = fetch(&url, &Validators::default(), guarded).unwrap_err();
+        assert!(matches!(refused, FetchError::Inside { .. }), "{refused}");
+        let url = url.replace("127.0.0.1", "localhost");
+        assert!(matches!(fetch(&url, &Validators::default(), guarded), Err(FetchError::Inside { .. })));
+    }
+
+    #[test]
+    fn other_schemes_errors_and_large_documents_are_refused() {
+        for url in ["file:///etc/passwd", "ftp://192.0.2.1/x", "gopher://x/"] {
+            assert!(
+                matches!(fetch(url, &Validators::default(), LOCAL), Err(FetchError::Scheme { .. })),
+                "{url}"
+            );
+        }
+        let redirect = server(|_| {
+            "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nConnection: close\r\n\r\n".into()
+        });
+        assert!(fetch(&redirect, &Validators::default(), LOCAL).is_err());
+        let missing =
+            server(|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into());
+        assert!(matches!(
+            fetch(&missing, &Validators::default(), LOCAL),
+            Err(FetchError::Status { status: 404, .. })
+        ));
+        let large = server(|_| ok(&"x".repeat(2000)));
+        assert!(matches!(
+            fetch(&large, &Validators::default(), LOCAL),
+            Err(FetchError::TooLarge { limit: 1024, .. })
+        ));
+    }
+
+    #[test]
+    fn public_addresses() {
+        for address in ["8.8.8.8", "100.63.0.1", "2600::1", "::ffff:8.8.8.8"] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "192.0.2.1",
+            "224.0.0.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "2001:db8::1",
+            "2002:a00:1::",
+            "64:ff9b::1",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+}

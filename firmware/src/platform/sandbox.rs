@@ -1,0 +1,122 @@
+//! The machine of a sandbox: a development host without privileges. Its interfaces are simulated, with counters
+//! that the replay of captures moves; its vital signs are those of the host it runs on. It changes nothing
+//! outside its state directory, and `kind` says that it is a sandbox. Made by `aifw sandbox` and by tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use ipnet::IpNet;
+
+use super::{Interface, Platform, PlatformError, Vitals, host};
+
+/// Simulated interfaces on a real host.
+#[derive(Debug)]
+pub struct Sandbox {
+    state_dir: PathBuf,
+    interfaces: RwLock<Vec<Interface>>,
+}
+
+impl Sandbox {
+    /// A sandbox with the default interfaces: `em0`, the WAN side, 203.0.113.2/24, and `em1`, the LAN side,
+    /// 192.168.1.1/24. `state_dir` need not exist yet.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self { state_dir: state_dir.into(), interfaces: RwLock::new(default_interfaces()) }
+    }
+
+    /// Where OS changes of this sandbox are recorded.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Replaces all interfaces. An interface that keeps its name keeps its counters.
+    pub fn set_interfaces(&self, mut interfaces: Vec<Interface>) {
+        let mut held = self.interfaces.write().unwrap_or_else(PoisonError::into_inner);
+        for new in &mut interfaces {
+            if let Some(old) = held.iter().find(|old| old.name == new.name) {
+                new.packets_in += old.packets_in;
+                new.packets_out += old.packets_out;
+                new.bytes_in += old.bytes_in;
+                new.bytes_out += old.bytes_out;
+            }
+        }
+        *held = interfaces;
+    }
+
+    /// Adds traffic to an interface's counters; traffic of an interface that is not there is not counted.
+    /// Takes a read-modify-write lock: a replay hands over sums of a batch, not every packet.
+    pub fn count(&self, interface: &str, inbound: bool, packets: u64, bytes: u64) {
+        let mut held = self.interfaces.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interface) = held.iter_mut().find(|held| held.name == interface) {
+            let (packet_sum, byte_sum) = if inbound {
+                (&mut interface.packets_in, &mut interface.bytes_in)
+            } else {
+                (&mut interface.packets_out, &mut interface.bytes_out)
+            };
+            *packet_sum += packets;
+            *byte_sum += bytes;
+        }
+    }
+}
+
+/// WAN in a documentation network (RFC 5737), LAN in a private one (RFC 1918); locally administered MACs.
+fn default_interfaces() -> Vec<Interface> {
+    let interface = |name: &str, mac: &str, network: &str| Interface {
+        name: name.into(),
+        mac: Some(mac.into()),
+        up: true,
+        addresses: network.parse::<IpNet>().into_iter().collect(),
+        ..Interface::default()
+    };
+    vec![
+        interface("em0", "02:00:00:00:00:01", "203.0.113.2/24"),
+        interface("em1", "02:00:00:00:00:02", "192.168.1.1/24"),
+    ]
+}
+
+impl Platform for Sandbox {
+    fn kind(&self) -> &'static str {
+        "sandbox"
+    }
+    fn interfaces(&self) -> Result<Vec<Interface>, PlatformError> {
+        Ok(self.interfaces.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+    fn vitals(&self) -> Result<Vitals, PlatformError> {
+        Ok(host::vitals(&self.state_dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_default_machine_has_a_wan_and_a_lan() {
+        let sandbox = Sandbox::new("/nonexistent/state");
+        assert_eq!(sandbox.kind(), "sandbox");
+        let interfaces = sandbox.interfaces().unwrap();
+        let shown: Vec<_> =
+            interfaces.iter().map(|i| (i.name.as_str(), i.addresses[0].to_string(), i.up)).collect();
+        assert_eq!(shown, [("em0", "203.0.113.2/24".into(), true), ("em1", "192.168.1.1/24".into(), true)]);
+    }
+
+    #[test]
+    fn traffic_is_counted_and_survives_a_change_of_interfaces() {
+        let sandbox = Sandbox::new("/nonexistent/state");
+        sandbox.count("em0", true, 3, 300);
+        sandbox.count("em0", false, 2, 120);
+        sandbox.count("em9", true, 1, 1);
+        sandbox.set_interfaces(vec![
+            Interface { name: "em0".into(), ..Interface::default() },
+            Interface { name: "vlan10".into(), ..Interface::default() },
+        ]);
+        sandbox.count("em0", true, 1, 100);
+        let interfaces = sandbox.interfaces().unwrap();
+        let em0 = &interfaces[0];
+        assert_eq!((em0.packets_in, em0.bytes_in, em0.packets_out, em0.bytes_out), (4, 400, 2, 120));
+        assert_eq!(
+            (interfaces[1].name.as_str(), interfaces[1].packets_in, interfaces.len()),
+            ("vlan10", 0, 2)
+        );
+    }
+}
