@@ -12,6 +12,7 @@ mod events;
 pub mod explain;
 mod gate;
 pub mod geoip;
+pub mod geoip_database;
 pub mod live;
 pub mod nat;
 pub mod openapi;
@@ -48,6 +49,7 @@ pub fn routes() -> Vec<Route> {
         aliases::routes(),
         nat::routes(),
         geoip::routes(),
+        geoip_database::routes(),
         explain::routes(),
     ]
     .concat()

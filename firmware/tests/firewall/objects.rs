@@ -234,6 +234,28 @@ fn b15_networks_are_counted_with_a_database() {
 }
 
 #[test]
+fn a_database_is_uploaded() {
+    block_on(async {
+        let rig = Rig::new();
+        let upload = |name: &str, body: &str| {
+            let request = rig.client.put(&format!("/geoip/database/{name}"));
+            request.body(body.as_bytes().to_vec()).into_future()
+        };
+        let locations = "geoname_id,a,b,c,country_iso_code,country_name\n1,en,EU,Europe,AA,Aland\n";
+        assert_eq!(upload("GeoLite2-Country-Locations-en.csv", locations).await.0, 200);
+        let (status, answer) = upload("GeoLite2-Country-Blocks-IPv4.csv", "network,geoname_id\nnonsense,1\n").await;
+        assert_eq!(status, 400);
+        assert!(answer["error"].as_str().unwrap().contains("line 2"), "{answer}");
+        assert_eq!(upload("passwd", "x").await.0, 400);
+        let blocks = "network,geoname_id,registered\n203.0.113.0/24,1,1\n";
+        assert_eq!(upload("GeoLite2-Country-Blocks-IPv4.csv", blocks).await.0, 200);
+        let (_, files) = rig.get("/geoip/database").await;
+        assert_eq!(files["files"].as_array().unwrap().len(), 2);
+        assert_eq!(rig.get("/geoip/lookup/203.0.113.7").await.1["country_name"], "Aland");
+    });
+}
+
+#[test]
 fn b16_lookup() {
     block_on(async {
         let rig = Rig::new();
