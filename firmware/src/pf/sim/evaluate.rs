@@ -253,15 +253,7 @@ impl Run<'_, '_> {
         }
         let (mut route_to, mut reply_to) = (None, None);
         if passed {
-            if let Some(route) = &filter.route {
-                let via = self.hop(route);
-                match route.kind {
-                    RouteKind::RouteTo => route_to = via,
-                    RouteKind::ReplyTo => reply_to = via,
-                    // A copy goes out there; the packet itself goes its way.
-                    RouteKind::DupTo => {}
-                }
-            }
+            let client = self.packet.src;
             let mut rewrites = std::mem::take(&mut self.rewrites);
             rewrites.push(rule.clone());
             for rewrite in &rewrites {
@@ -269,6 +261,15 @@ impl Run<'_, '_> {
                     let mut decision = self.decision(false, reason, nat);
                     (decision.filter, decision.above) = (Some(rule), above);
                     return decision;
+                }
+            }
+            if let Some(route) = &filter.route {
+                let via = self.hop(route, client);
+                match route.kind {
+                    RouteKind::RouteTo => route_to = via,
+                    RouteKind::ReplyTo => reply_to = via,
+                    // A copy goes out there; the packet itself goes its way.
+                    RouteKind::DupTo => {}
                 }
             }
         }
@@ -447,7 +448,7 @@ impl Run<'_, '_> {
             Hosts::NoRoute => self.world.interfaces.route(address).is_none(),
             Hosts::UrpfFailed => {
                 let back = self.world.interfaces.route(address);
-                !back.is_some_and(|hop| hop.interface == self.ask.interface)
+                back.is_none_or(|hop| hop.interface != self.ask.interface)
             }
         };
         hit != side.negate

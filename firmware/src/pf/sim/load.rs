@@ -322,6 +322,8 @@ impl Loader<'_> {
     ) -> Result<Filter, Refused> {
         let options = &rule.options;
         let family = matcher.family;
+        // A packet that changes its family is routed as what it has become.
+        let hop_family = options.af_to.as_ref().map_or(family, |change| Some(family_of(change.family)));
         let action = match &rule.action {
             ast::Action::Pass => Action::Pass,
             ast::Action::Match => Action::Match,
@@ -353,7 +355,7 @@ impl Loader<'_> {
             received_on: options.received_on.as_ref().map(on_of),
             probability: options.probability,
             rtable: options.rtable,
-            route: rule.route.as_ref().map(|r| self.route_of(r, family, path)).transpose()?,
+            route: rule.route.as_ref().map(|r| self.route_of(r, hop_family, path)).transpose()?,
             source: options.nat_to.as_ref().map(|t| self.target_of(t, None, family, path)).transpose()?,
             destination: options
                 .rdr_to

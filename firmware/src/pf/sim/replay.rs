@@ -280,7 +280,7 @@ fn is_private(address: IpAddr) -> bool {
 }
 
 /// The inner interface whose network holds an address.
-fn lan_of<'a>(interfaces: &'a Interfaces, address: IpAddr) -> Option<&'a SimInterface> {
+fn lan_of(interfaces: &Interfaces, address: IpAddr) -> Option<&SimInterface> {
     let outer = wan(interfaces)?;
     interfaces.on_link(address).filter(|i| i.name != outer.name && !i.is_loopback())
 }

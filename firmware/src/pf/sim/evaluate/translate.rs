@@ -270,9 +270,8 @@ impl Run<'_, '_> {
         spans
     }
 
-    pub(super) fn hop(&mut self, route: &Route) -> Option<Via> {
+    pub(super) fn hop(&mut self, route: &Route, client: IpAddr) -> Option<Via> {
         let family = self.packet.family();
-        let client = self.packet.src;
         // The hop that has served this client before, then round-robin or as the pool says.
         let count = route.hops.len();
         if count == 0 {

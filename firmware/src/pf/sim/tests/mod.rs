@@ -6,6 +6,7 @@ mod contract;
 mod flows;
 mod model;
 mod replay;
+mod robust;
 mod translation;
 
 use std::net::IpAddr;
