@@ -33,7 +33,11 @@ impl Cors {
     pub fn parse(list: &str) -> Self {
         let origins: Vec<String> =
             list.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
-        if origins.is_empty() || origins.iter().any(|origin| origin == "*") { Self::Any } else { Self::Only(origins) }
+        if origins.is_empty() || origins.iter().any(|origin| origin == "*") {
+            Self::Any
+        } else {
+            Self::Only(origins)
+        }
     }
 }
 

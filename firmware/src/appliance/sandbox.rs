@@ -186,9 +186,7 @@ fn certificate(state: &Path) -> Result<Pem, StartError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
-    if let (Ok(certificate), Ok(key_text)) =
-        (std::fs::read_to_string(&cert), std::fs::read_to_string(&key))
-    {
+    if let (Ok(certificate), Ok(key_text)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
         return Ok(Pem { certificate, key: key_text });
     }
     let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
