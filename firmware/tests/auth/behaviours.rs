@@ -286,12 +286,13 @@ fn b11_a_role_that_grows_lets_the_same_token_do_more() {
         bench.user(&admin, "rita", "Rule reader").await;
         let rita = bench.sign_in("rita").await;
         assert_eq!(rita.get("/rules").await.0, 200);
-        assert_eq!(rita.post("/rules").json(json!({})).await.0, 403);
+        let rule = json!({"action": "block", "direction": "in", "protocol": "any"});
+        assert_eq!(rita.post("/rules").json(&rule).await.0, 403);
         let path = format!("/auth/roles/{}", text(&role["id"]));
         let (status, json) =
             admin.put(&path).json(json!({"permissions": ["rules:read", "rules:write"]})).await;
         assert_eq!((status, &json["message"]), (200, &json!("Role updated")));
-        assert_eq!(rita.post("/rules").json(json!({})).await.0, 200);
+        assert_eq!(rita.post("/rules").json(&rule).await.0, 201);
         // A rename shows everywhere, and null empties the description.
         admin.put(&path).json(json!({"name": "Ruler", "description": null})).await;
         assert_eq!(rita.get("/auth/me").await.1["role"], "Ruler");

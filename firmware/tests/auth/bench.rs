@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aifw::api;
 use aifw::api::testing::{Answer, Client, Request, bare_app};
-use aifw::api::{self, Access, Reply, Route};
 use aifw::auth::{Auth, Clock, Options};
-use aifw::config::Permission;
 use aifw::store::Store;
 use serde_json::{Value, json};
 
@@ -24,26 +23,6 @@ pub struct Bench {
     pub client: Client,
 }
 
-/// Every operation of the build. Of those that the behaviours name, one that the build does not have yet stands in
-/// with its permission.
-fn routes() -> Vec<Route> {
-    let mut routes = api::routes();
-    for (method, path, permission) in [
-        ("GET", "/status", Permission::DashboardView),
-        ("GET", "/metrics", Permission::DashboardView),
-        ("GET", "/rules", Permission::RulesRead),
-        ("POST", "/rules", Permission::RulesWrite),
-        ("GET", "/connections", Permission::ConnectionsView),
-    ] {
-        if !routes.iter().any(|route| route.method == method && route.path == path) {
-            let access = Access::Needs(permission);
-            let answer = |_: api::Call| async { Ok(Reply::message("here")) };
-            routes.push(Route::new(method, path, access, "stand-in", answer));
-        }
-    }
-    routes
-}
-
 pub async fn bench() -> Bench {
     bench_with(Options::default()).await
 }
@@ -58,7 +37,7 @@ pub async fn bench_with(options: Options) -> Bench {
     app.auth = auth.clone();
     app.gate = Arc::new(auth.clone());
     let store = app.store.clone();
-    let client = Client::new(api::app(Arc::new(app), routes()));
+    let client = Client::new(api::app(Arc::new(app), api::routes()));
     Bench { dir, keys, clock, auth, store, client }
 }
 

@@ -70,6 +70,7 @@ struct Message {
 
 /// `{"data": rows, "total": rows in all}`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 #[allow(dead_code)]
 struct Page<T> {
     data: Vec<T>,
@@ -90,6 +91,7 @@ fn paged<R, T: Serialize>(call: &Call, rows: Vec<R>, view: impl Fn(R) -> T) -> R
 
 /// `{"data": value}`.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Data")]
 struct Data<T> {
     data: T,
 }
