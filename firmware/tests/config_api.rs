@@ -82,7 +82,7 @@ impl Appliance {
         let app = Arc::new(app);
         let _work = smol::spawn(app.applier.clone().run());
         block_on(app.applier.start()).unwrap();
-        let routes = [api::config::routes(), writes()].concat();
+        let routes = [api::routes(), writes()].concat();
         let client = Client::new(api::app(app.clone(), routes)).with_bearer("all");
         Self { app, client, _work }
     }
@@ -251,27 +251,34 @@ fn b01_save_makes_version_1_and_marks_it_applied() {
 #[test]
 fn b02_a_write_adds_an_automatic_version_a_read_or_no_op_none() {
     let (box_, _dir) = Appliance::new();
-    box_.done("/test-rules/1", json!({}));
+    let (status, created) = box_.post(
+        "/rules",
+        json!({"action": "pass", "direction": "in", "protocol": "tcp", "dst_port_start": 443}),
+    );
+    assert_eq!(status, 201, "{created}");
     let history = box_.await_versions(1);
     assert_eq!(history[0]["created_by"], "auto");
-    assert_eq!(history[0]["comment"], "POST /api/v1/test-rules/1");
+    assert_eq!(history[0]["comment"], "POST /api/v1/rules");
     assert_eq!(history[0]["applied"], false);
+    assert_eq!(history[0]["resource_count"], 1);
+    box_.done("/test-rules/1", json!({}));
+    box_.await_versions(2);
     // A no-op write and a read, then a real one: exactly one version more.
     let (status, _) = block_on(box_.client.put("/test-rules/1").into_future());
     assert_eq!(status, 200);
     box_.read("/test-rules/1");
     let (status, _) = block_on(box_.client.put("/test-rules/2").into_future());
     assert_eq!(status, 200);
-    let history = box_.await_versions(2);
-    assert_eq!(history.len(), 2);
+    let history = box_.await_versions(3);
+    assert_eq!(history.len(), 3);
     assert_eq!(history[0]["comment"], "PUT /api/v1/test-rules/2");
     // A burst becomes one version, at the latest a second after its first write.
     let begin = Instant::now();
     for id in 3..20 {
         box_.done(&format!("/test-rules/{id}"), json!({}));
     }
-    let versions = box_.await_versions(3);
-    assert!(versions.len() < 3 + 17, "{} versions, {:?}", versions.len(), begin.elapsed());
+    let versions = box_.await_versions(4);
+    assert!(versions.len() < 4 + 17, "{} versions, {:?}", versions.len(), begin.elapsed());
 }
 
 #[test]
