@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use aifw::api::server::{Limits, Listen, Server};
 use aifw::api::{self, Access, App, Call, Reply, Route, testing};
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol};
-use aifw::config::{Id, Rule, Timestamp};
+use aifw::config::{Id, PortRange, Rule, Timestamp};
 use aifw::live::{self, Live};
 use aifw::store::{Author, Draft};
 use serde_json::json;
@@ -54,7 +54,7 @@ fn main() {
             figure("GET /status", app.clone(), "/api/v1/status", &token, seconds, Some(base));
         }
         let name = format!("GET /rules, {rules} rules");
-        figure(&name, app, "/api/v1/rules?limit=10000", &token, seconds, Some(base));
+        figure(&name, app, "/api/v1/rules", &token, seconds, Some(base));
     }
     figure("empty tide route, once more", empty, "/empty", "", seconds, Some(base));
 }
@@ -85,7 +85,7 @@ async fn appliance(dir: &Path, rules: usize) -> (tide::Server<api::Api>, String)
     assert_eq!(client.post("/auth/register").json(&admin).await.0, 201);
     let (_, login) = client.post("/auth/login").json(&admin).await;
     let token = login["access_token"].as_str().unwrap().to_owned();
-    let (status, list) = client.get("/rules?limit=10000").bearer(&token).await;
+    let (status, list) = client.get("/rules").bearer(&token).await;
     assert_eq!((status, list["data"].as_array().map(Vec::len)), (200, Some(rules)), "{list}");
     (server, token)
 }
@@ -102,7 +102,7 @@ fn rule(number: usize, now: Timestamp) -> Rule {
         src: Endpoint::default(),
         dst: Endpoint {
             addr: "192.0.2.10".parse().unwrap(),
-            port: Some("443".parse().unwrap()),
+            port: Some(PortRange::new(443, 443).unwrap()),
             ..Endpoint::default()
         },
         log: number % 7 == 0,

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aifw::api::testing::{Client, app_with_pf};
@@ -16,6 +17,7 @@ use aifw::config::{
     Secret, Status, System, TableName, Timestamp,
 };
 use aifw::pf::sim::Simulator;
+use aifw::pf::{AnchorName, InterfaceCounters, LoadedRule, LoggedPacket, Pf, PfError, PfInfo, StateEntry};
 use aifw::store::{Author, Draft};
 use serde_json::{Value, json};
 use smol::block_on;
@@ -74,7 +76,7 @@ fn writes() -> Vec<Route> {
 }
 
 impl Appliance {
-    fn start(dir: &std::path::Path, pf: Arc<Simulator>) -> Self {
+    fn start(dir: &std::path::Path, pf: Arc<dyn Pf>) -> Self {
         let mut app = app_with_pf(dir, pf);
         app.after_write.push(api::config::auto_snapshot(app.store.clone()));
         let app = Arc::new(app);
@@ -86,7 +88,7 @@ impl Appliance {
     }
     fn new() -> (Self, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        (Self::start(dir.path(), Arc::default()), dir)
+        (Self::start(dir.path(), Arc::new(Simulator::default())), dir)
     }
     fn edit(&self, change: impl FnOnce(&mut Draft) + Send + 'static) {
         let author = Author::system("test");
@@ -696,7 +698,7 @@ fn stop(box_: Appliance) {
 }
 
 /// The same directory and packet filter under a new process, as far as one process can play it.
-fn restart(box_: Appliance, dir: &std::path::Path, pf: Arc<Simulator>) -> Appliance {
+fn restart(box_: Appliance, dir: &std::path::Path, pf: Arc<dyn Pf>) -> Appliance {
     stop(box_);
     Appliance::start(dir, pf)
 }
@@ -737,4 +739,101 @@ fn b20_permissions_are_asked_for() {
     );
     let viewer = aifw::config::PermissionSet::NONE;
     assert!(!viewer.contains(Permission::BackupRead));
+}
+
+/// A packet filter that takes what it has checked, except once when it is told to.
+#[derive(Default)]
+struct Stubborn {
+    pf: Simulator,
+    refuse_once: AtomicBool,
+}
+
+impl Pf for Stubborn {
+    fn is_simulated(&self) -> bool {
+        true
+    }
+    fn check(&self, anchor: AnchorName, text: &str) -> Result<(), PfError> {
+        self.pf.check(anchor, text)
+    }
+    fn load(&self, anchor: AnchorName, text: &str) -> Result<(), PfError> {
+        if anchor == Some("aifw") && self.refuse_once.swap(false, Ordering::SeqCst) {
+            return Err(PfError::Unreachable("the device is busy".into()));
+        }
+        self.pf.load(anchor, text)
+    }
+    fn rules(&self, anchor: AnchorName) -> Result<(Vec<LoadedRule>, Vec<LoadedRule>), PfError> {
+        self.pf.rules(anchor)
+    }
+    fn anchors(&self) -> Result<Vec<String>, PfError> {
+        self.pf.anchors()
+    }
+    fn replace_table(&self, name: &TableName, entries: &[String]) -> Result<(), PfError> {
+        self.pf.replace_table(name, entries)
+    }
+    fn table(&self, name: &TableName) -> Result<Vec<String>, PfError> {
+        self.pf.table(name)
+    }
+    fn tables(&self) -> Result<Vec<String>, PfError> {
+        self.pf.tables()
+    }
+    fn states(&self) -> Result<Vec<StateEntry>, PfError> {
+        self.pf.states()
+    }
+    fn info(&self) -> Result<PfInfo, PfError> {
+        self.pf.info()
+    }
+    fn state_limit(&self) -> Result<u64, PfError> {
+        self.pf.state_limit()
+    }
+    fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError> {
+        self.pf.interfaces()
+    }
+    fn kill_states_with_label(&self, label: &str) -> Result<u64, PfError> {
+        self.pf.kill_states_with_label(label)
+    }
+    fn flush_states(&self) -> Result<u64, PfError> {
+        self.pf.flush_states()
+    }
+    fn set_enabled(&self, enabled: bool) -> Result<(), PfError> {
+        self.pf.set_enabled(enabled)
+    }
+    fn logged(&self) -> async_channel::Receiver<LoggedPacket> {
+        self.pf.logged()
+    }
+}
+
+#[test]
+fn what_pf_refuses_to_load_is_taken_back_with_its_versions() {
+    let dir = tempfile::tempdir().unwrap();
+    let pf = Arc::new(Stubborn::default());
+    let box_ = Appliance::start(dir.path(), pf.clone());
+    box_.edit(furnish);
+    block_on(box_.app.applier.reload(&Author::system("test"), None)).unwrap();
+    box_.done("/config/save", json!({}));
+    let before = box_.app.store.snapshot();
+    let mut file = box_.read("/config/export");
+    file["config"]["rules"] = json!([file["config"]["rules"][0]]);
+    file["commit_confirm"] = json!(true);
+    pf.refuse_once.store(true, Ordering::SeqCst);
+    let (status, answer) = box_.post("/config/import", file.clone());
+    assert_eq!(status, 500);
+    assert!(answer["error"].as_str().unwrap().contains("the device is busy"), "{answer}");
+    let after = box_.app.store.snapshot();
+    assert_eq!(after.config, before.config);
+    assert_eq!(after.applied, before.applied);
+    assert!(box_.loaded().contains("label-2"), "the old rules are loaded");
+    assert_eq!(box_.read("/config/commit-confirm/status")["active"], false, "no window stays open");
+    let history = box_.history();
+    let active: Vec<_> = history.iter().filter(|row| row["applied"] == true).collect();
+    assert_eq!(active.len(), 1);
+    assert_eq!(active[0]["version"], 1);
+    assert_eq!((&history[0]["comment"], &history[0]["rolled_back"]), (&json!("import"), &json!(true)));
+    assert!(box_.audit()[0].starts_with("import failed: "), "{:?}", box_.audit());
+    // The same file again: now it is taken, and the window is open.
+    box_.done("/config/import", file);
+    assert_eq!(box_.rule_ids(), [1]);
+    assert_eq!(box_.read("/config/commit-confirm/status")["description"], "import");
+    let_time_pass(&box_);
+    await_closed(&box_);
+    assert_eq!(box_.app.store.snapshot().config, before.config, "the way back starts before the import");
 }

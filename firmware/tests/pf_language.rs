@@ -269,10 +269,10 @@ fn options() -> BoxedStrategy<FilterOptions> {
             set_prio: third.4,
             set_tos: fourth.0,
             scrub: fourth.1,
-            nat_to: fourth.2.0,
-            binat_to: fourth.2.1,
-            af_to: fourth.2.2,
-            rdr_to: fourth.3,
+            nat_to: fourth.2.0.map(Box::new),
+            binat_to: fourth.2.1.map(Box::new),
+            af_to: fourth.2.2.map(Box::new),
+            rdr_to: fourth.3.map(Box::new),
             state: fourth.4,
         })
         .boxed()

@@ -114,10 +114,10 @@ fn run_and_kill(dir: &Path, life: Duration) -> BTreeMap<u64, u64> {
         lines.pop();
         for line in lines {
             let line = String::from_utf8(line).unwrap();
-            if let Some((writer, n)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' ')) {
-                if let (Ok(writer), Ok(n)) = (writer.parse(), n.parse()) {
-                    answered.insert(writer, n);
-                }
+            if let Some((writer, n)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' '))
+                && let (Ok(writer), Ok(n)) = (writer.parse(), n.parse())
+            {
+                answered.insert(writer, n);
             }
         }
         answered

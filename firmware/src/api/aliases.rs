@@ -131,18 +131,15 @@ impl Resource for Aliases {
 
 /// Undoes a write, unless somebody has written the alias since.
 fn take_back(config: &mut Config, undo: &Undo<Alias>) {
+    let unchanged = undo.after.as_ref().is_none_or(|after| config.aliases.get(&after.id) == Some(after));
     match (&undo.before, &undo.after) {
-        (None, Some(after)) => {
-            if config.aliases.get(&after.id) == Some(after) && alias::check_unused(config, after).is_ok() {
-                config.aliases.remove(&after.id);
-            }
+        (None, Some(after)) if unchanged && alias::check_unused(config, after).is_ok() => {
+            config.aliases.remove(&after.id);
         }
-        (Some(before), Some(after)) => {
-            if config.aliases.get(&after.id) == Some(after) {
-                config.aliases.insert((**before).clone());
-                if before.name != after.name {
-                    alias::rename_uses(config, &after.name, &before.name);
-                }
+        (Some(before), Some(after)) if unchanged => {
+            config.aliases.insert((**before).clone());
+            if before.name != after.name {
+                alias::rename_uses(config, &after.name, &before.name);
             }
         }
         (Some(before), None) if config.aliases.find(before.name.as_str()).next().is_none() => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::resource::{Data, InEffect, Lists, Message, Resource, Written, collection, config_changed};
 use super::rules::{ReorderRequest, ask, loaded};
 use super::{Access, ApiError, App, Call, Reply, Route};
+use crate::compile::{self, Environment};
 use crate::config::nat::{NatRequest, Redirect};
 use crate::config::rule::Protocol;
 use crate::config::{
@@ -122,7 +123,7 @@ impl Resource for Nat {
             source: "nat_engine",
             details: format!(
                 "nat: {} (user {})",
-                compiled_lines(&draft.config, rule).join("; "),
+                compiled_lines(&draft.config, &Environment::empty(), rule).join("; "),
                 author.name
             ),
             rule_id: Some(rule.id),
@@ -135,8 +136,8 @@ impl Resource for Nat {
 }
 
 /// The rule as it would stand in pf.
-fn compiled_lines(_: &Config, rule: &NatRule) -> Vec<String> {
-    vec![format!("{:?}", rule.nat_type)]
+fn compiled_lines(config: &Config, environment: &Environment, rule: &NatRule) -> Vec<String> {
+    compile::nat_lines(config, environment, rule).unwrap_or_else(|error| vec![format!("# {error}")])
 }
 
 /// The listed rules share out their own positions; the others stay where they are.
@@ -174,7 +175,12 @@ async fn pf_output(call: Call) -> Result<Reply, ApiError> {
     let mut lines = ask(&call.app, live_lines).await;
     if call.app.applier.pending().nat {
         let config = call.app.store.snapshot().config.clone();
-        let waiting = not_applied(&config);
+        let machine = call.app.applier.machine().clone();
+        let waiting = blocking::unblock(move || {
+            let environment = machine.environment(&config, Timestamp::now());
+            not_applied(&config, &environment)
+        })
+        .await;
         if !waiting.is_empty() {
             lines.extend(["".into(), "# Compiled, not applied".into()]);
             lines.extend(waiting);
@@ -198,14 +204,14 @@ fn live_lines(pf: &dyn Pf) -> Vec<String> {
 }
 
 /// What the stored rules compile to, each behind a comment that names it.
-fn not_applied(config: &Config) -> Vec<String> {
+fn not_applied(config: &Config, environment: &Environment) -> Vec<String> {
     let mut rules: Vec<_> = config.nat.iter().filter(|rule| rule.status == Status::Active).collect();
     rules.sort_by_key(|rule| (rule.position, rule.id));
     let mut lines = Vec::new();
     for rule in rules {
         let label = rule.label.as_ref().map(|label| format!(" {label}")).unwrap_or_default();
         lines.push(format!("# nat:{}{label}", rule.id));
-        lines.extend(compiled_lines(config, rule));
+        lines.extend(compiled_lines(config, environment, rule));
     }
     lines
 }

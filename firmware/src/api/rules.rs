@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resource::{Data, InEffect, Lists, Message, Resource, Written, collection, config_changed};
 use super::{Access, ApiError, App, Call, Reply, Route};
+use crate::compile::{self, Environment};
 use crate::config::rule::{
     Action, Direction, IpVersion, MAX_PRIORITY, MAX_RULES, Protocol, RuleRequest, StateOptions,
 };
@@ -180,9 +181,9 @@ impl Resource for Rules {
     }
 }
 
-/// The rule as it would stand in pf.
-fn compiled_line(_: &Config, rule: &Rule) -> String {
-    format!("{:?}", rule.action)
+/// The rule as it would stand in pf, as far as that is known without asking the machine.
+fn compiled_line(config: &Config, rule: &Rule) -> String {
+    compile::rule_line(config, &Environment::empty(), rule).unwrap_or_else(|error| format!("# {error}"))
 }
 
 /// Body of a reorder: the first is evaluated first.

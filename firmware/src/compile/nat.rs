@@ -308,6 +308,6 @@ fn family_translation(context: &Context<'_>, rule: &Stored, parts: Parts) -> Res
         direction: Some(Direction::In),
         ..parts.criteria(rule, &rule.interface, parts.from.clone(), to)
     };
-    pass.options.af_to = Some(af_to);
+    pass.options.af_to = Some(Box::new(af_to));
     Ok(Lines { filters: vec![labelled(pass, rule)], ..Lines::default() })
 }

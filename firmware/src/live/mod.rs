@@ -49,6 +49,8 @@ const FALLEN_BEHIND: Duration = Duration::from_secs(5);
 const FEED_PAUSE: Duration = Duration::from_secs(2);
 /// A state table read this recently is not read again for a request.
 const STATES_FRESH: Duration = Duration::from_millis(200);
+/// States that a simulator lists in no time.
+const SHORT_TABLE: usize = 2000;
 
 async fn sleep(time: Duration) {
     Timer::after(time).await;
@@ -213,16 +215,17 @@ impl Live {
     }
     /// pf's state table, read now (or within the last 200 ms, for another request).
     pub async fn states(&self) -> Result<Arc<StateTable>, PfError> {
-        let fresh = || lock(&self.inner.states).clone().filter(|table| table.at.elapsed() < STATES_FRESH);
-        if !self.inner.pf.is_simulated()
-            && let Some(table) = fresh()
-        {
+        // A simulator is asked anew each time, unless its table is so long that clients would queue for it.
+        let simulated = self.inner.pf.is_simulated();
+        let useful = |table: &Arc<StateTable>| {
+            table.at.elapsed() < STATES_FRESH && !(simulated && table.entries.len() < SHORT_TABLE)
+        };
+        let fresh = || lock(&self.inner.states).clone().filter(useful);
+        if let Some(table) = fresh() {
             return Ok(table);
         }
         let _reading = self.inner.reading_states.lock().await;
-        if !self.inner.pf.is_simulated()
-            && let Some(table) = fresh()
-        {
+        if let Some(table) = fresh() {
             return Ok(table);
         }
         let pf = self.inner.pf.clone();
@@ -313,6 +316,10 @@ impl Inner {
         if newest.as_ref().is_none_or(|known| known.at <= table.at) {
             *newest = Some(table);
         }
+    }
+    /// A table that was read for a request is not kept for long.
+    fn forget_states(&self) {
+        lock(&self.states).take_if(|table| table.at.elapsed() > STATES_FRESH);
     }
     fn newest_states(&self) -> Arc<StateTable> {
         let newest = lock(&self.states).clone();

@@ -154,8 +154,9 @@ impl Sampler {
         let states = ask_if(self.states.is_due(tick, every), async {
             let pf = pf.clone();
             let read = move || {
-                let entries = pf.states().ok()?;
-                Some(Arc::new(StateTable::new(Instant::now(), entries)))
+                let table = StateTable::new(Instant::now(), pf.states().ok()?);
+                // While nobody looks at the entries, only what was counted is kept of them.
+                Some(Arc::new(if listened { table } else { table.without_entries() }))
             };
             // Sorting a long table takes a while: never on the executor's thread.
             self.states.ask(tick, false, PATIENCE, read).await
@@ -189,8 +190,10 @@ impl Sampler {
         let ((pf, states), (vitals, _)) =
             zip(zip(pf_now, states), zip(vitals, zip(interfaces, zip(rules, limit)))).await;
         let (ids, _) = zip(ids, zip(vpn, zip(services, db_size))).await;
-        if states && let Some(Some(table)) = self.states.last() {
-            self.inner.keep_states(table.clone());
+        match self.states.last() {
+            Some(Some(table)) if states && listened => self.inner.keep_states(table.clone()),
+            _ if !listened => self.inner.forget_states(),
+            _ => {}
         }
         Fresh { pf, vitals, ids }
     }

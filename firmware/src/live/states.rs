@@ -26,6 +26,11 @@ impl StateTable {
         Self { at, entries, summary }
     }
 
+    /// The summary alone.
+    pub fn without_entries(self) -> Self {
+        Self { entries: Vec::new(), ..self }
+    }
+
     /// The hosts whose connections carry most, both directions added.
     pub fn talkers(&self) -> Vec<Talker> {
         let mut by_host: HashMap<IpAddr, (u64, u64)> = HashMap::new();

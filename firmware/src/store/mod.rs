@@ -247,7 +247,11 @@ impl Store {
     /// wait together share one write to the disk. Configuration changes are journaled with before and after.
     /// `change` runs on the store's thread and must not wait for anything. A commit whose future is dropped
     /// may still happen.
-    pub async fn commit<T, E, F>(&self, author: &Author, change: F) -> Result<T, CommitError<E>>
+    pub fn commit<T, E, F>(
+        &self,
+        author: &Author,
+        change: F,
+    ) -> impl Future<Output = Result<T, CommitError<E>>> + Send + 'static + use<T, E, F>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -267,8 +271,11 @@ impl Store {
             }
         };
         let job = Job { author: author.clone(), run: Box::new(run) };
-        self.inner.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        receiver.recv().await.unwrap_or(Err(CommitError::Store(StoreError::Aborted)))
+        let jobs = self.inner.jobs.clone();
+        async move {
+            jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+            receiver.recv().await.unwrap_or(Err(CommitError::Store(StoreError::Aborted)))
+        }
     }
 
     /// Audit entries that match, and how many match in all. Reads the disk.

@@ -31,10 +31,13 @@ const CLEAN_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// Tells the caller of a commit how it ended.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A commit that waits. `run` answers a refusal itself and then returns `None`.
+/// Makes a change, or answers the refusal itself and returns `None`.
+type Change = Box<dyn FnOnce(&mut Draft) -> Option<Answer> + Send>;
+
+/// A commit that waits.
 pub(super) struct Job {
     pub author: Author,
-    pub run: Box<dyn FnOnce(&mut Draft) -> Option<Answer> + Send>,
+    pub run: Change,
 }
 
 /// What the writer shares with readers.

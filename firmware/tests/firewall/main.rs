@@ -2,6 +2,8 @@
 //! behaviour in its name. What needs rules in pf is in `loaded.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cost;
+mod loaded;
 mod objects;
 mod properties;
 mod rig;

@@ -141,7 +141,8 @@ fn b11_nat_rules() {
         assert_eq!(rig.get("/pending").await.1["nat"], true);
         let entry = &rig.audit()[0];
         assert_eq!((entry.action.as_str(), entry.source.as_str()), ("rule_added", "nat_engine"));
-        assert!(entry.details.starts_with("nat: "), "{}", entry.details);
+        let line = "nat: nat on em0 inet from any to any -> (em0:0)";
+        assert!(entry.details.starts_with(line), "{}", entry.details);
     });
 }
 

@@ -1,9 +1,10 @@
 //! Properties: whatever the API accepts is shown as it was meant, sent back it changes nothing, and text that
 //! could leave its quotes in pf is refused or kept as it is.
 
+use aifw::compile::{self, Environment};
 use aifw::config::nat::NatRequest;
 use aifw::config::rule::RuleRequest;
-use aifw::config::{Config, Timestamp, request};
+use aifw::config::{Config, System, Timestamp, request};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ fn address() -> impl Strategy<Value = Value> {
             "self",
             "(em0)",
             "em1:network",
+            "(1em)",
             "<bruteforce>",
             "<geoip_cn>",
             "<nothere>"
@@ -109,6 +111,12 @@ prop_compose! {
     }
 }
 
+/// Some kinds of NAT need to know which interface leads outside.
+fn with_wan() -> Config {
+    let system = System { wan_interface: Some("em0".parse().unwrap()), ..System::default() };
+    Config { system: std::sync::Arc::new(system), ..Config::default() }
+}
+
 fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
 }
@@ -133,9 +141,13 @@ fn survives_the_way_back(rig: &Rig, path: &str, acceptable: bool, body: Value) {
 #[test]
 fn an_accepted_rule_survives_the_way_back() {
     let rig = Rig::new();
-    let config = Config::default();
+    let config = with_wan();
     proptest!(ProptestConfig::with_cases(400), |(body in rule_body())| {
         let read = request::from_value::<RuleRequest>(body.clone()).and_then(|request| request.create(now(), &config));
+        if let Ok(rule) = &read {
+            let line = compile::rule_line(&config, &Environment::empty(), rule).unwrap();
+            rig.pf.check(Some("aifw"), &format!("{line}\n")).unwrap();
+        }
         survives_the_way_back(&rig, "/rules", read.is_ok(), body);
     });
 }
@@ -143,9 +155,14 @@ fn an_accepted_rule_survives_the_way_back() {
 #[test]
 fn an_accepted_nat_rule_survives_the_way_back() {
     let rig = Rig::new();
-    let config = Config::default();
+    let config = with_wan();
     proptest!(ProptestConfig::with_cases(400), |(body in nat_body())| {
         let read = request::from_value::<NatRequest>(body.clone()).and_then(|request| request.create(now(), &config));
+        if let Ok(rule) = &read {
+            for line in compile::nat_lines(&config, &Environment::empty(), rule).unwrap() {
+                rig.pf.check(Some("aifw-nat"), &format!("{line}\n")).unwrap();
+            }
+        }
         survives_the_way_back(&rig, "/nat", read.is_ok(), body);
     });
 }

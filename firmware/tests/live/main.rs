@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod beyond;
+mod cost;
 mod reading;
 mod rig;
+mod simulated;
 mod stand_in;
 mod streams;

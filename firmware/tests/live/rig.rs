@@ -27,6 +27,8 @@ pub struct Options {
     pub limits: StreamLimits,
     /// `None` = [`ListGate`].
     pub gate: Option<Arc<dyn Gate>>,
+    /// `None` = the stand-in.
+    pub pf: Option<Arc<dyn Pf>>,
     /// Real authentication keeps the gate.
     pub authenticates: bool,
 }
@@ -58,11 +60,12 @@ impl Rig {
     }
     pub fn over(dir: tempfile::TempDir, store: Store, options: Options, running: bool) -> Self {
         let pf = Arc::new(StandIn::default());
+        let dyn_pf: Arc<dyn Pf> = options.pf.unwrap_or_else(|| pf.clone());
         let platform = Arc::new(Sandbox::new(dir.path()));
         let counters = Arc::new(ApiCounters::default());
         let deps = Deps {
             store: store.clone(),
-            pf: pf.clone(),
+            pf: dyn_pf.clone(),
             platform: platform.clone(),
             counters: counters.clone(),
             state_dir: Some(dir.path().to_owned()),
@@ -76,7 +79,6 @@ impl Rig {
                 (live, Some(sampler))
             }
         };
-        let dyn_pf: Arc<dyn Pf> = pf.clone();
         let applier = Applier::new(
             store.clone(),
             dyn_pf.clone(),

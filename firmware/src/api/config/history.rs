@@ -72,8 +72,8 @@ pub async fn version(call: Call) -> Result<Reply, ApiError> {
         }
     };
     let (_, config) = load_version(&call.app, number).await?;
-    let document = ConfigDocument::from_config(&config);
-    Ok(Reply::json(&document).with_header("X-Config-Version", number.to_string()))
+    let reply = blocking::unblock(move || Reply::json(&ConfigDocument::from_config(&config))).await;
+    Ok(reply.with_header("X-Config-Version", number.to_string()))
 }
 
 /// Objects of one kind that differ between two versions.
@@ -222,7 +222,7 @@ pub async fn set_retention(call: Call) -> Result<Reply, ApiError> {
         .commit(&call.author(), move |draft: &mut Draft| {
             // In force at once: nothing of it reaches the machine.
             for config in [&mut draft.config, &mut draft.applied] {
-                config.history = HistorySettings { max_versions, ..(*config.history).clone() }.into();
+                config.history = HistorySettings { max_versions }.into();
             }
             draft.audit.push(note(format!("retention set to {max_versions} versions")));
             Ok::<(), ApiError>(())

@@ -72,8 +72,10 @@ pub async fn export(call: Call) -> Result<Reply, ApiError> {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct ImportRequest {
     /// A configuration document.
+    #[schemars(with = "ConfigDocument")]
     config: Value,
     /// Wins over `config.static_routes`. Entries without destination or gateway are left out.
+    #[schemars(with = "Option<Vec<StaticRoute>>")]
     static_routes: Option<Vec<Value>>,
     /// Interface in the document → interface here, or `null`: drop what is on it. Names not in it stay.
     interface_map: Option<InterfaceMap>,

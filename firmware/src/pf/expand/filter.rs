@@ -68,19 +68,22 @@ impl Expander<'_> {
         }
         let mut out = rule.clone();
         out.criteria.direction = Some(Direction::Out);
-        out.options.nat_to = Some(Translation {
+        out.options.nat_to = Some(Box::new(Translation {
             hosts: vec![target.clone()],
             port: None,
             pool: PoolOptions { static_port: true, ..PoolOptions::default() },
-        });
+        }));
         let mut back = rule;
         back.criteria.direction = Some(Direction::In);
         back.criteria.between = FromTo::Between {
             from: to,
             to: Endpoint { hosts: vec![target.clone().into()], ports: from.ports.clone() },
         };
-        back.options.rdr_to =
-            Some(Translation { hosts: vec![source.host.clone()], port: None, pool: PoolOptions::default() });
+        back.options.rdr_to = Some(Box::new(Translation {
+            hosts: vec![source.host.clone()],
+            port: None,
+            pool: PoolOptions::default(),
+        }));
         self.push(out, number, items)?;
         self.push(back, number, items)
     }

@@ -77,13 +77,13 @@ impl Expander<'_> {
             return Ok(());
         }
         if let Some(translation) = &mut options.nat_to {
-            *translation = self.translation(translation, family, Kind::Nat)?;
+            **translation = self.translation(translation, family, Kind::Nat)?;
         }
         if let Some(translation) = &mut options.binat_to {
-            *translation = self.translation(translation, family, Kind::Nat)?;
+            **translation = self.translation(translation, family, Kind::Nat)?;
         }
         if let Some(translation) = &mut options.rdr_to {
-            *translation = self.translation(translation, family, Kind::Rdr)?;
+            **translation = self.translation(translation, family, Kind::Rdr)?;
         }
         Ok(())
     }

@@ -125,15 +125,15 @@ impl Parser<'_> {
             }
             "nat-to" => {
                 self.next()?;
-                options.nat_to = Some(self.translation()?);
+                options.nat_to = Some(Box::new(self.translation()?));
             }
             "rdr-to" => {
                 self.next()?;
-                options.rdr_to = Some(self.translation()?);
+                options.rdr_to = Some(Box::new(self.translation()?));
             }
             "binat-to" => {
                 self.next()?;
-                options.binat_to = Some(self.translation()?);
+                options.binat_to = Some(Box::new(self.translation()?));
             }
             "af-to" => {
                 self.next()?;
@@ -143,7 +143,7 @@ impl Parser<'_> {
                 self.expect("from")?;
                 let from = self.translation()?;
                 let to = if self.accept("to")? { Some(self.translation()?) } else { None };
-                options.af_to = Some(AfTo { family, from, to });
+                options.af_to = Some(Box::new(AfTo { family, from, to }));
             }
             _ => return Ok(false),
         }

@@ -157,6 +157,7 @@ impl Parser<'_> {
         let Token::Keyword(word) = *self.peek()? else {
             return self.unexpected("the name of an option");
         };
+        let at = self.position()?;
         self.next()?;
         let option = match word {
             "skip" => SetOption::Skip(self.skip()?),
@@ -224,7 +225,7 @@ impl Parser<'_> {
                 }
                 SetOption::StateDefaults(options)
             }
-            _ => return self.unexpected("an option that the product knows in front of this"),
+            _ => return self.refused(at, "an option of pf that the product uses", format!("{word:?}")),
         };
         Ok(vec![Item::Set(option)])
     }

@@ -205,3 +205,58 @@ fn logged_packets_get_the_labels_of_their_rule_until_the_next_load() {
     stand_in.write("answer -a aifw -v -s rules", "block drop in all label \"c\"\n");
     assert_eq!(labels("aifw", Some(0)), ["c"]);
 }
+
+/// Every reader on what FreeBSD 15.1's pfctl really printed, whole.
+#[test]
+fn the_answers_of_15_1_are_read_whole() {
+    let Some(folder) = crate::testing::shared("freebsd-15.1") else { return };
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(format!("pfctl-{name}.txt"))).unwrap();
+        let told = text.lines().filter(|line| !line.starts_with("$ ") && !line.starts_with("[exit "));
+        without_noise(&told.map(|line| format!("{line}\n")).collect::<String>())
+    };
+    let lines = |name: &str| text(name).lines().map(str::to_owned).collect::<Vec<_>>();
+
+    let states = states::read(&text("ss-vv"));
+    let protocols: Vec<_> = states.iter().map(|state| state.protocol.as_str()).collect();
+    assert_eq!(protocols, ["igmp", "ipv6-icmp", "tcp", "carp", "udp", "icmp", "tcp"]);
+    let ids: std::collections::HashSet<_> = states.iter().map(|state| state.id & ((1 << 53) - 1)).collect();
+    assert_eq!(ids.len(), states.len());
+    assert_eq!((states[4].dst.1, states[4].packets, states[4].bytes), (51820, (3, 0), (528, 0)));
+    // Without -v there is less to tell, and the same states.
+    assert_eq!(states::read(&text("ss")).len(), states.len());
+
+    // With counters or without, a rule's text is the same.
+    let texts = |name: &str| rules::read(&text(name)).into_iter().map(|rule| rule.text).collect::<Vec<_>>();
+    assert_eq!(texts("sr-v"), lines("sr"));
+    let rules = rules::read(&text("sr-v"));
+    assert_eq!(
+        (rules[12].evaluations, rules[12].packets, rules[12].bytes, rules[12].states),
+        (9, 32, 2468, 7)
+    );
+    assert_eq!(texts("sn"), lines("sn"));
+    assert_eq!(texts("recursive").len(), lines("recursive").len() - 2);
+    let labels: Vec<_> = rules.iter().flat_map(|rule| &rule.labels).collect();
+    assert_eq!(labels, ["default-deny", "rule:11111111-2222-3333-4444-555555555555", "ssh"]);
+    assert_eq!(labels::read(&text("sl")).len(), labels.len());
+    assert_eq!(rules::read_anchors(&text("sA-v")), ["aifw", "aifw-nat", "aifw-nat/web", "aifw-pbr"]);
+
+    let interfaces = interfaces::read(&text("sI-vv"));
+    let names: Vec<_> = interfaces.iter().map(|interface| interface.name.clone()).collect();
+    assert_eq!(names, lines("sI"));
+    let vtnet0 = interfaces.iter().find(|interface| interface.name == "vtnet0").unwrap();
+    assert_eq!((vtnet0.packets_in, vtnet0.packets_out), (7, 10));
+    assert_eq!((vtnet0.bytes_in, vtnet0.bytes_out, vtnet0.packets_blocked), (500, 1068, 0));
+
+    let info = info::read(&text("si"));
+    assert_eq!((info.enabled, info.states, info.counters.len()), (true, 7, 17));
+    assert_eq!(info::read(&text("si-v")), info);
+    assert_eq!(info::read_limit(&text("sm"), "states"), Some(50000));
+    let timeouts = info::read_timeouts(&text("st"));
+    assert_eq!((timeouts.len(), timeouts[9].clone()), (25, ("sctp.established".to_owned(), 86400)));
+    assert_eq!(tables::read_names(&text("sT-vv")), tables::read_names(&text("sT")));
+    assert_eq!(tables::read_entries(&text("table-show-vv")), tables::read_entries(&text("table-show")));
+    assert_eq!(states::read_count(&text("kill-label")), Some(0));
+    assert_eq!(states::read_count(&text("kill-states-all")), Some(7));
+    assert!(info::is_already(&text("d-when-on"), false));
+}

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::evaluate::{Random, Reason, World};
 use super::interfaces::{Interfaces, SimInterface};
-use super::load::{self, Files, Options, Plan, Refused, TableNames};
+use super::load::{Options, Plan, Refused, TableNames};
 use super::rules::{RuleList, Ruleset, TableRef, What};
 use super::state::{Micros, StateTable};
 use super::table::{Entry, Table};
@@ -130,20 +130,23 @@ impl Engine {
 
     // --- rulesets
 
-    /// Whether a ruleset would load.
-    pub fn check(&self, anchor: &str, ruleset: &ast::Ruleset, files: Files<'_>) -> Result<(), Refused> {
-        let mut names = self.names.clone();
-        let plan = load::plan(ruleset, anchor, &self.interfaces, &mut names, files)?;
-        self.fits(anchor, &plan)
+    /// What planning a ruleset needs ([`super::load::plan`]), so that it can be done while packets pass.
+    pub fn planning(&self) -> (Interfaces, TableNames) {
+        (self.interfaces.clone(), self.names.clone())
     }
 
-    /// Replaces a ruleset as a whole.
-    pub fn load(&mut self, anchor: &str, ruleset: &ast::Ruleset, files: Files<'_>) -> Result<(), Refused> {
-        let mut names = self.names.clone();
-        let plan = load::plan(ruleset, anchor, &self.interfaces, &mut names, files)?;
+    /// Replaces a ruleset as a whole by one planned with [`Engine::planning`]; what is no longer in force is
+    /// handed back, to be freed when the lock is gone.
+    pub fn install(
+        &mut self,
+        anchor: &str,
+        plan: Plan,
+        names: TableNames,
+    ) -> Result<Vec<Arc<Ruleset>>, Refused> {
         self.fits(anchor, &plan)?;
         self.names = names;
-        self.tables.resize_with(self.names.len(), || None);
+        self.tables.resize_with(self.names.len().max(self.tables.len()), || None);
+        let mut gone = Vec::new();
         let path: Arc<str> = anchor.into();
         if anchor.is_empty() {
             self.options = plan.options;
@@ -157,7 +160,7 @@ impl Engine {
             (table.persist, table.constant) = (setting.persist, setting.constant);
         }
         for old in self.inline.remove(&path).unwrap_or_default() {
-            self.rulesets.remove(&old);
+            gone.extend(self.rulesets.remove(&old));
         }
         let mut inline = Vec::new();
         for (at, ruleset) in plan.rulesets {
@@ -165,17 +168,18 @@ impl Engine {
             if at != path {
                 inline.push(at.clone());
             }
-            self.rulesets.insert(at, Arc::new(ruleset));
+            gone.extend(self.rulesets.insert(at, Arc::new(ruleset)));
         }
         if !inline.is_empty() {
             self.inline.insert(path.clone(), inline);
         }
         self.named.insert(path, plan.named);
         self.drop_unused_tables();
-        Ok(())
+        Ok(gone)
     }
 
-    fn fits(&self, anchor: &str, plan: &Plan) -> Result<(), Refused> {
+    /// Whether there is room for a plan's tables.
+    pub fn fits(&self, anchor: &str, plan: &Plan) -> Result<(), Refused> {
         let limit = if anchor.is_empty() { plan.options.table_entries } else { self.options.table_entries };
         let replaced = |number: usize| plan.tables.iter().any(|t| t.number == number && t.entries.is_some());
         let kept: usize = self

@@ -147,7 +147,10 @@ impl Interfaces {
                     }
                 }
                 if host.network {
-                    nets.push(net.trunc());
+                    // Every interface is in fe80::/64: it belongs to none (pf leaves it out).
+                    if !link_local {
+                        nets.push(net.trunc());
+                    }
                 } else if host.broadcast {
                     if let IpNet::V4(v4) = net {
                         nets.push(IpAddr::V4(v4.broadcast()).into());
@@ -233,7 +236,8 @@ mod tests {
         );
         assert_eq!(
             host(|h| h.network = true),
-            ["203.0.113.0/24", "203.0.113.0/24", "fe80::/64", "2001:db8::/64"]
+            ["203.0.113.0/24", "203.0.113.0/24", "2001:db8::/64"],
+            "no link-local network"
         );
         assert_eq!(host(|h| h.broadcast = true), ["203.0.113.255/32", "203.0.113.255/32"]);
     }

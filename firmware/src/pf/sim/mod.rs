@@ -13,6 +13,7 @@ pub mod explain;
 pub mod flow;
 pub mod interfaces;
 pub mod load;
+pub mod measure;
 pub mod replay;
 pub mod rules;
 pub mod state;
@@ -31,7 +32,7 @@ pub use flow::Outcome;
 pub use interfaces::SimInterface;
 
 use self::evaluate::Reason;
-use self::load::Refused;
+use self::load::{Plan, TableNames};
 use self::state::{Micros, State};
 use super::parse::parse;
 use super::{AnchorName, InterfaceCounters, LoadedRule, LoggedPacket, Pf, PfError, PfInfo, StateEntry, ast};
@@ -146,6 +147,18 @@ impl Simulator {
         result
     }
 
+    fn plan(
+        &self,
+        anchor: AnchorName,
+        ruleset: &ast::Ruleset,
+        files: load::Files<'_>,
+    ) -> Result<(Plan, TableNames), PfError> {
+        let (interfaces, mut names) = locked(&self.engine).planning();
+        let plan = load::plan(ruleset, path(anchor), &interfaces, &mut names, files)
+            .map_err(|e| refused(anchor, e.message))?;
+        Ok((plan, names))
+    }
+
     fn parsed(&self, anchor: AnchorName, text: &str) -> Result<ast::Ruleset, PfError> {
         parse(text).map_err(|error| refused(anchor, error.to_string()))
     }
@@ -183,19 +196,17 @@ impl Pf for Simulator {
     fn check(&self, anchor: AnchorName, text: &str) -> Result<(), PfError> {
         let ruleset = self.parsed(anchor, text)?;
         let files = locked(&self.files);
-        let engine = locked(&self.engine);
-        engine
-            .check(path(anchor), &ruleset, &**files)
-            .map_err(|Refused { message, .. }| refused(anchor, message))
+        let (plan, _) = self.plan(anchor, &ruleset, &**files)?;
+        locked(&self.engine).fits(path(anchor), &plan).map_err(|e| refused(anchor, e.message))
     }
 
     fn load(&self, anchor: AnchorName, text: &str) -> Result<(), PfError> {
         let ruleset = self.parsed(anchor, text)?;
+        // One load at a time; packets pass while it is planned.
         let files = locked(&self.files);
-        let mut engine = locked(&self.engine);
-        engine
-            .load(path(anchor), &ruleset, &**files)
-            .map_err(|Refused { message, .. }| refused(anchor, message))
+        let (plan, names) = self.plan(anchor, &ruleset, &**files)?;
+        let gone = locked(&self.engine).install(path(anchor), plan, names);
+        gone.map(drop).map_err(|e| refused(anchor, e.message))
     }
 
     fn rules(&self, anchor: AnchorName) -> Result<(Vec<LoadedRule>, Vec<LoadedRule>), PfError> {
@@ -212,6 +223,8 @@ impl Pf for Simulator {
             .map(|entry| entry.parse())
             .collect::<Result<Vec<table::Entry>, _>>()
             .map_err(|error| refused(None, format!("table <{name}>: {error}")))?;
+        // Not while a ruleset is planned: it numbers its tables.
+        let _loading = locked(&self.files);
         locked(&self.engine)
             .replace_table(name.as_str(), entries)
             .map_err(|error| refused(None, error.to_string()))
