@@ -26,7 +26,7 @@ pub struct Client {
 }
 
 /// What a complete sign-in gives.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenPair {
     pub access_token: String,
     pub refresh_token: String,
@@ -35,14 +35,14 @@ pub struct TokenPair {
 }
 
 /// Good for enrolling a second factor only.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EnrolmentToken {
     pub access_token: String,
     pub access_expires_at: Timestamp,
 }
 
 /// How a sign-in went on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Login {
     Complete(TokenPair),
     /// The second factor is wanted. After a sign-in through a provider, with a challenge that stands for name and
@@ -55,7 +55,7 @@ pub enum Login {
 }
 
 /// What the user is shown once when a second factor is set up.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TotpSetup {
     pub secret: String,
     pub provisioning_uri: String,

@@ -42,7 +42,7 @@ pub use tickets::{LIFETIME as TICKET_LIFETIME, looks_like_one as looks_like_a_ti
 pub use token::SECRET_VARIABLE;
 pub use users::{AdminPassword, NewAdmin, NewUser, UserEdit, administrators};
 
-use crate::config::{AuthSettings, Id, Permission, PermissionSet};
+use crate::config::{AuthSettings, Id, Permission, PermissionSet, Secret};
 use crate::store::{Author, Draft, Store};
 
 /// How a caller proved who they are.
@@ -114,7 +114,7 @@ impl Caller {
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Signing secret for access tokens in place of the key file (development).
-    pub jwt_secret: Option<String>,
+    pub jwt_secret: Option<Secret>,
     /// Tests and development: identity providers on a loopback address may be spoken to in plain HTTP, and the
     /// browser may come back to a loopback address in plain HTTP.
     pub insecure_loopback: bool,
@@ -124,7 +124,7 @@ pub struct Options {
 impl Options {
     /// As the environment says.
     pub fn from_env() -> Self {
-        Self { jwt_secret: std::env::var(SECRET_VARIABLE).ok(), ..Self::default() }
+        Self { jwt_secret: std::env::var(SECRET_VARIABLE).ok().map(Secret::new), ..Self::default() }
     }
 }
 
@@ -155,7 +155,7 @@ impl Auth {
     pub fn new(store: Store, state_dir: &Path, options: Options) -> Result<Self, AuthError> {
         let inner = Inner {
             store,
-            signer: token::Signer::open(state_dir, options.jwt_secret.as_deref())?,
+            signer: token::Signer::open(state_dir, options.jwt_secret.as_ref().map(Secret::expose))?,
             clock: options.clock,
             insecure_loopback: options.insecure_loopback,
             hasher: password::Hasher::default(),

@@ -1,6 +1,7 @@
 //! Passwords: what is accepted, and Argon2id (RFC 9106) with PHC strings. Hashing costs 19 MiB and tens of
 //! milliseconds, so it runs on the blocking pool, a few at a time, with a bounded queue before it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::{PasswordHash, SaltString};
@@ -58,7 +59,7 @@ pub fn check_hash(phc: &str) -> Result<(), Invalid> {
 /// Hashes and verifies.
 #[derive(Debug)]
 pub struct Hasher {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
@@ -77,7 +78,7 @@ impl Drop for Waiting<'_> {
 impl Default for Hasher {
     fn default() -> Self {
         let at_once = std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(1, 4);
-        Self { permits: Semaphore::new(at_once), waiting: AtomicUsize::new(0) }
+        Self { permits: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0) }
     }
 }
 
@@ -108,7 +109,12 @@ impl Hasher {
             return Err(AuthError::Busy);
         }
         let _waiting = Waiting(&self.waiting);
-        let _permit = self.permits.acquire().await;
+        // The permit goes along: a hash whose caller has gone away still takes its memory until it is done.
+        let permit = self.permits.acquire_arc().await;
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
         Ok(blocking::unblock(work).await)
     }
 }

@@ -418,8 +418,10 @@ fn secrets_are_not_readable_on_the_disk() {
 #[test]
 fn tokens_outlive_a_restart_and_the_signing_key_is_the_files_or_the_overrides() {
     smol::block_on(async {
-        let options =
-            Options { jwt_secret: Some("0123456789abcdef0123456789abcdef".into()), ..Options::default() };
+        let options = Options {
+            jwt_secret: Some(Secret::new("0123456789abcdef0123456789abcdef")),
+            ..Options::default()
+        };
         let bench = bench_with(options.clone()).await;
         bench.admin().await;
         let token = text(&bench.tokens("admin").await["access_token"]);

@@ -23,7 +23,7 @@ const CHALLENGE_TRIES: u8 = 5;
 const CAPACITY: usize = 8_192;
 
 /// Where to send the browser.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Authorize {
     pub authorize_url: String,
     pub state: String,

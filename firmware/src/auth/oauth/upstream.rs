@@ -2,6 +2,7 @@
 //! a refusal that says which step failed, without what the provider wrote.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_lock::Semaphore;
@@ -21,7 +22,7 @@ const AT_ONCE: usize = 8;
 /// Speaks to providers.
 pub struct Upstream {
     agent: ureq::Agent,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for Upstream {
@@ -36,7 +37,7 @@ impl Default for Upstream {
             .user_agent(concat!("aifw/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Self { agent, permits: Semaphore::new(AT_ONCE) }
+        Self { agent, permits: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
@@ -90,8 +91,9 @@ impl Upstream {
         step: &'static str,
         call: impl FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
     ) -> Result<Value, AuthError> {
-        let _permit = self.permits.acquire().await;
+        let permit = self.permits.acquire_arc().await;
         blocking::unblock(move || {
+            let _permit = permit;
             let mut response = call().map_err(|error| {
                 log::warn!("oauth: {step}: {error}");
                 failed(step, "the provider cannot be reached")
