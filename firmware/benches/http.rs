@@ -105,7 +105,7 @@ fn rule(number: usize, now: Timestamp) -> Rule {
             port: Some(PortRange::new(443, 443).unwrap()),
             ..Endpoint::default()
         },
-        log: number % 7 == 0,
+        log: number.is_multiple_of(7),
         quick: true,
         label: None,
         description: Some(format!("Rule number {number} of the benchmark")),

@@ -22,11 +22,18 @@ pub fn routes() -> Vec<Route> {
     let read = Access::Needs(Permission::GeoipRead);
     let write = Access::Needs(Permission::GeoipWrite);
     vec![
-        Route::new("GET", "/geoip/database", read, "Files of the geo-IP database", status).answers::<Status>(200),
-        Route::new("PUT", "/geoip/database/{file}", write, "Upload a MaxMind mmdb or GeoLite2 CSV file", upload)
-            .with_body_limit(LARGEST)
-            .without_snapshot()
+        Route::new("GET", "/geoip/database", read, "Files of the geo-IP database", status)
             .answers::<Status>(200),
+        Route::new(
+            "PUT",
+            "/geoip/database/{file}",
+            write,
+            "Upload a MaxMind mmdb or GeoLite2 CSV file",
+            upload,
+        )
+        .with_body_limit(LARGEST)
+        .without_snapshot()
+        .answers::<Status>(200),
     ]
 }
 

@@ -424,3 +424,44 @@ pub fn config_changed(author: &Author, what: impl std::fmt::Display) -> NewAudit
         ..NewAudit::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::api::schedules::Schedules;
+    use crate::config::{Id, Schedule, Timestamp};
+
+    fn schedule(name: &str) -> Schedule {
+        Schedule {
+            id: Id::new_v4(),
+            name: name.into(),
+            description: None,
+            time_ranges: vec!["08:00-12:00".into()],
+            days_of_week: vec!["Mon".into()],
+            enabled: true,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_list_is_serialised_once_until_it_changes() {
+        smol::block_on(async {
+            let lists = Lists::<Schedules>::new();
+            let mut snapshot = Snapshot::default();
+            snapshot.config.schedules.insert(schedule("one"));
+            let first = lists.of(Arc::new(snapshot.clone()), ()).await;
+            // Another revision in which the collection is the same.
+            snapshot.revision += 1;
+            let again = lists.of(Arc::new(snapshot.clone()), ()).await;
+            assert!(Arc::ptr_eq(&first, &again));
+            snapshot.config.schedules.insert(schedule("two"));
+            let changed = lists.of(Arc::new(snapshot), ()).await;
+            assert!(!Arc::ptr_eq(&first, &changed));
+            assert_eq!(changed.places.len(), 2);
+            let body: serde_json::Value = serde_json::from_slice(&changed.body).unwrap();
+            assert_eq!(body["total"], 2);
+        });
+    }
+}

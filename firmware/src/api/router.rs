@@ -246,10 +246,8 @@ impl Api {
         ticket: Option<&str>,
         ip: Option<std::net::IpAddr>,
     ) -> Result<Option<Caller>, ApiError> {
-        if let Some(Peer::Local { .. }) = head.peer {
-            if !head.headers.contains_key("authorization") {
-                return Ok(Some(Caller::local()));
-            }
+        if matches!(head.peer, Some(Peer::Local { .. })) && !head.headers.contains_key("authorization") {
+            return Ok(Some(Caller::local()));
         }
         match self.0.app.gate.authenticate(&head.headers, ticket, route.takes_ticket, ip) {
             // A stale token must not keep anybody from logging in.

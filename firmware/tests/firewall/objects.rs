@@ -243,7 +243,8 @@ fn a_database_is_uploaded() {
         };
         let locations = "geoname_id,a,b,c,country_iso_code,country_name\n1,en,EU,Europe,AA,Aland\n";
         assert_eq!(upload("GeoLite2-Country-Locations-en.csv", locations).await.0, 200);
-        let (status, answer) = upload("GeoLite2-Country-Blocks-IPv4.csv", "network,geoname_id\nnonsense,1\n").await;
+        let (status, answer) =
+            upload("GeoLite2-Country-Blocks-IPv4.csv", "network,geoname_id\nnonsense,1\n").await;
         assert_eq!(status, 400);
         assert!(answer["error"].as_str().unwrap().contains("line 2"), "{answer}");
         assert_eq!(upload("passwd", "x").await.0, 400);

@@ -27,7 +27,7 @@ fn b01_a_rule_is_stored_and_shown() {
             json!({"tracking": "keep_state", "policy": null, "adaptive_timeouts": null, "timeout_tcp": null,
                 "timeout_udp": null, "timeout_icmp": null})
         );
-        assert_eq!(rig.list("/rules").await, [rule.clone()]);
+        assert_eq!(rig.list("/rules").await, std::slice::from_ref(&rule));
         assert_eq!(rig.get(&format!("/rules/{}", id(&rule))).await, (200, json!({"data": rule})));
         assert_eq!(rig.get("/pending").await.1["firewall"], true);
         assert!(rig.pf.rules(Some("aifw")).unwrap_or_default().1.is_empty());

@@ -39,7 +39,6 @@ pub struct Rig {
     pub pf: Arc<StandIn>,
     pub live: Live,
     pub auth: Auth,
-    pub applier: Applier,
     pub client: Client,
     pub server: tide::Server<api::Api>,
     sampler: Option<Sampler>,
@@ -99,7 +98,7 @@ impl Rig {
             pf: dyn_pf,
             platform,
             gate,
-            applier: applier.clone(),
+            applier,
             live: live.clone(),
             after_write: Vec::new(),
             traffic: counters,
@@ -107,7 +106,7 @@ impl Rig {
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");
         let now = Moment { unix_ms: 1_800_000_000_000, at: Instant::now() };
-        Self { dir, store, pf, live, auth, applier, client, server, sampler, now }
+        Self { dir, store, pf, live, auth, client, server, sampler, now }
     }
 
     /// The next second passes.

@@ -37,8 +37,8 @@ pub(super) async fn serve<T: Stream, S: Clone + Send + Sync + 'static>(
     let mut turn = 0_u32;
     loop {
         match connection.exchange(&app).await {
-            Ok(Next::Request(back)) => connection = back,
-            Ok(Next::End) => break,
+            Ok(Some(back)) => connection = back,
+            Ok(None) => break,
             Err(error) => {
                 log::debug!("connection of {peer:?}: {error}");
                 break;
@@ -65,23 +65,17 @@ struct Connection<T> {
     served: bool,
 }
 
-enum Next<T> {
-    /// The connection goes on.
-    Request(Connection<T>),
-    End,
-}
-
 impl<T: Stream> Connection<T> {
     fn limits(&self) -> super::Limits {
         self.wire.guard().registry().limits
     }
 
-    /// One request and its answer.
-    async fn exchange<S>(mut self, app: &tide::Server<S>) -> io::Result<Next<T>>
+    /// One request and its answer; gives the connection back when it goes on.
+    async fn exchange<S>(mut self, app: &tide::Server<S>) -> io::Result<Option<Self>>
     where
         S: Clone + Send + Sync + 'static,
     {
-        let Some(parsed) = self.next_head().await? else { return Ok(Next::End) };
+        let Some(parsed) = self.next_head().await? else { return Ok(None) };
         let Parsed { mut request, framing, keep_alive, minor, expects_continue } = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal).await,
@@ -132,7 +126,7 @@ impl<T: Stream> Connection<T> {
                     http::Body::from_reader(futures_lite::io::BufReader::new(reader), length),
                 );
                 let response = app.respond::<_, http::Response>(request).await;
-                let Some((wire, clean)) = claim.take_back() else { return Ok(Next::End) };
+                let Some((wire, clean)) = claim.take_back() else { return Ok(None) };
                 self.wire = wire;
                 self.wire.guard().enter_unbounded(Phase::Working);
                 (response, clean)
@@ -150,13 +144,13 @@ impl<T: Stream> Connection<T> {
                 let (stream, unread) = self.wire.into_parts();
                 talk(websocket::accept(Box::new(stream), unread).await).await;
             }
-            return Ok(Next::End);
+            return Ok(None);
         }
         let keep_alive = keep_alive && clean && !self.wire.guard().registry().closing();
         let form = Form { is_head, minor, keep_alive };
         if answer::write(&mut self.wire, &mut self.out, response, form).await? {
             self.served = true;
-            return Ok(Next::Request(self));
+            return Ok(Some(self));
         }
         answer::flush(&mut self.wire, &mut self.out).await?;
         if clean {
@@ -164,7 +158,7 @@ impl<T: Stream> Connection<T> {
         } else {
             self.linger().await?
         }
-        Ok(Next::End)
+        Ok(None)
     }
 
     /// The next request's head; `None` when the client has finished.
@@ -225,7 +219,7 @@ impl<T: Stream> Connection<T> {
     }
 
     /// Answers a request that could not be understood, and ends the connection.
-    async fn refuse(mut self, refusal: Refusal) -> io::Result<Next<T>> {
+    async fn refuse(mut self, refusal: Refusal) -> io::Result<Option<Self>> {
         let reply = Reply::from(ApiError::new(refusal.status, refusal.reason));
         let status = http::StatusCode::try_from(refusal.status).unwrap_or(http::StatusCode::BadRequest);
         let mut response = http::Response::new(status);
@@ -237,7 +231,7 @@ impl<T: Stream> Connection<T> {
         answer::write(&mut self.wire, &mut self.out, response, form).await?;
         answer::flush(&mut self.wire, &mut self.out).await?;
         self.linger().await?;
-        Ok(Next::End)
+        Ok(None)
     }
 
     /// Ends the connection although the client may still be sending: closing at once would make its kernel throw

@@ -164,12 +164,12 @@ impl Registry {
         let mut table = self.table();
         table.connections.remove(&id);
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = address {
-            if let Some(count) = table.per_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    table.per_address.remove(&address);
-                }
+        if let Some(address) = address
+            && let Some(count) = table.per_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                table.per_address.remove(&address);
             }
         }
     }
