@@ -20,7 +20,8 @@ use machine::{Compiled, Machine};
 pub use pending::Pending;
 use url_tables::UrlTables;
 
-use crate::config::{Config, Id, Timestamp};
+use crate::config::document::RowError;
+use crate::config::{Config, Document, Id, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
@@ -229,7 +230,7 @@ impl Applier {
         let guarded = self.guarded(admin);
         // Compiled and checked inside the commit, so that what is refused was never stored; loaded after it,
         // so that what is in force is on disk. A load that fails takes the commit back.
-        let (before, target, compiled) = store
+        let (before, after, compiled) = store
             .commit(author, move |draft: &mut Draft| {
                 let before = draft.base().clone();
                 change(draft).map_err(ReplaceError::Refused)?;
@@ -239,10 +240,11 @@ impl Applier {
                     lockout::check(&machine, &compiled, &draft.applied, admin)?;
                 }
                 draft.audit.extend(applied_audit(&Report::default()));
-                Ok::<_, ReplaceError<E>>((before, draft.applied.clone(), compiled))
+                let after = (draft.config.clone(), draft.applied.clone());
+                Ok::<_, ReplaceError<E>>((before, after, compiled))
             })
             .await?;
-        match self.load_compiled(&target, compiled).await {
+        match self.load_compiled(&after.1, compiled).await {
             Ok(report) => {
                 self.refresh_pending();
                 Ok(report)
@@ -250,8 +252,9 @@ impl Applier {
             Err(error) => {
                 let back = store
                     .commit(&Author::system("system"), move |draft: &mut Draft| {
-                        draft.config = before.config.clone();
-                        draft.applied = before.applied.clone();
+                        let unreadable = |error: RowError| StoreError::Read(error.to_string());
+                        draft.config.take_back(&before.config, &after.0).map_err(unreadable)?;
+                        draft.applied.take_back(&before.applied, &after.1).map_err(unreadable)?;
                         draft.take_back_ledger(&before.ledger);
                         draft.audit.push(NewAudit {
                             action: "config_changed",
