@@ -2,6 +2,7 @@
 //! or an effect of applying it. The rooms, from the ground up; each uses only rooms above it in this list.
 
 pub mod api;
+pub mod appliance;
 pub mod apply;
 pub mod auth;
 pub mod compile;
@@ -11,3 +12,6 @@ pub mod pf;
 pub mod platform;
 pub mod store;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
+pub mod tool;

@@ -1,5 +1,47 @@
-//! The appliance's one program.
+//! The appliance's one program: the commands.
 
-fn main() {
-    println!("aifw {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+use aifw::appliance::{StartError, ask, sandbox};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "aifw", version, about = "The firmware of the AiFw firewall appliance")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the appliance on this host without privileges: pf is simulated, traffic comes from captures
+    Sandbox(Box<sandbox::Arguments>),
+    /// Print what a configuration file is compiled to
+    Compile(ask::CompileArguments),
+    /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
+    Explain(ask::ExplainArguments),
+    /// Print the version
+    Version,
+}
+
+/// Exit status for bad input and for what could not be started (sysexits(3): EX_USAGE is clap's own 2).
+const FAILED: u8 = 3;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let outcome: Result<ExitCode, StartError> = match Cli::parse().command {
+        Command::Sandbox(arguments) => sandbox::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Explain(arguments) => {
+            ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Version => {
+            println!("aifw {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("[ERROR] {error}");
+        ExitCode::from(FAILED)
+    })
 }

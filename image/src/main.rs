@@ -1,1 +1,43 @@
-fn main() {}
+//! The project's own tool, behind the cargo aliases: runs the sandbox appliance (`cargo appliance`) and builds
+//! the firmware for FreeBSD (`cargo image cross`). A person or tests/run calls it on a development host; it is
+//! not part of the appliance and nothing of the firmware uses it.
+
+mod appliance;
+mod cargo;
+mod cross;
+mod elf;
+mod tool;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and checks the appliance.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the firmware and run the sandbox appliance on http://127.0.0.1:8080
+    Appliance(appliance::Arguments),
+    /// Compile and link the firmware for x86_64-unknown-freebsd
+    Cross(cross::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Appliance(arguments) => appliance::run(&arguments),
+        Command::Cross(arguments) => cross::run_command(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

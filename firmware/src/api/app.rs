@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ApiError, Route};
-use crate::auth::Caller;
+use crate::apply::Applier;
+use crate::auth::{Auth, Caller};
+pub use crate::live::ApiCounters as Traffic;
+use crate::live::Live;
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::store::Store;
@@ -15,13 +17,16 @@ use crate::store::Store;
 /// The appliance behind the API. One per process, shared.
 pub struct App {
     pub store: Store,
+    pub auth: Auth,
     pub pf: Arc<dyn Pf>,
     pub platform: Arc<dyn Platform>,
     pub gate: Arc<dyn Gate>,
+    pub applier: Applier,
+    pub live: Live,
     /// Called, in order, after every 2xx of an authenticated operation whose route says `snapshot`. They must
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,
-    pub traffic: Traffic,
+    pub traffic: Arc<Traffic>,
 }
 
 /// What follows a successful write: the route, the path as sent (`/api/v1/rules/…`), the caller.
@@ -50,30 +55,10 @@ pub trait Gate: Send + Sync {
         ip: Option<IpAddr>,
     ) -> Result<Option<Caller>, ApiError>;
 
+    /// The caller as of now, for a stream that has been open for a while: with the permissions now in force, or
+    /// `None` when the credential would no longer be accepted (logout, expiry, disabled user, deleted key).
+    fn current(&self, caller: &Caller) -> Option<Caller>;
+
     /// A caller was refused for lack of permission (403): the place for an audit entry.
     fn denied(&self, caller: &Caller, route: &Route);
-}
-
-/// Requests answered since the start.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    requests: AtomicU64,
-    errors: AtomicU64,
-}
-
-impl Traffic {
-    /// Counts one answer.
-    pub fn count(&self, status: u16) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if status >= 400 {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-    /// Answers with a status of 400 or more.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
 }

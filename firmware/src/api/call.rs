@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ApiError, App};
 use crate::auth::Caller;
-use crate::config::Id;
+use crate::config::{Id, request};
 use crate::store::Author;
 
 /// One request, already routed, authenticated and permitted, its body read within the route's limit.
@@ -77,9 +77,9 @@ impl Call {
         let offset = self.query_as::<usize>("offset", "a non-negative integer")?.unwrap_or(0);
         Ok(Page { limit, offset })
     }
-    /// The JSON body as a type; anything else → 400 with the reason.
+    /// The JSON body as a type; anything else → 400 that names the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        serde_json::from_slice(&self.body).map_err(|error| ApiError::bad_request(format!("body: {error}")))
+        Ok(request::parse(&self.body)?)
     }
     /// As [`Call::json`], an empty body being the default.
     pub fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {

@@ -1,6 +1,7 @@
 //! The one form of refusal: a status and a text, sent as `{"error": text, "message": text}`.
 
-use crate::config::Invalid;
+use crate::apply::{ApplyError, ReplaceError};
+use crate::config::{Invalid, Refusal};
 use crate::store::{CommitError, StoreError};
 
 /// A refusal with the status that says why (contract/auth.md §1.3).
@@ -51,9 +52,35 @@ impl From<Invalid> for ApiError {
         Self::bad_request(invalid.to_string())
     }
 }
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(invalid) => invalid.into(),
+            Refusal::Conflict(text) => Self::conflict(text),
+        }
+    }
+}
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::internal(error)
+    }
+}
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::LockOut { .. } => Self::conflict(error.to_string()),
+            ApplyError::Store(error) => error.into(),
+            // pf's own words name the rule: the caller needs them.
+            ApplyError::Step { .. } => Self::new(500, error.to_string()),
+        }
+    }
+}
+impl<E: Into<ApiError>> From<ReplaceError<E>> for ApiError {
+    fn from(error: ReplaceError<E>) -> Self {
+        match error {
+            ReplaceError::Refused(refusal) => refusal.into(),
+            ReplaceError::Apply(error) => error.into(),
+        }
     }
 }
 impl<E: Into<ApiError>> From<CommitError<E>> for ApiError {

@@ -1,20 +1,33 @@
 //! The REST API: one file per area, thin — parse, permit, call, shape the answer. The route table is data:
 //! see [`route`]. Every answer is made by a [`Reply`], every refusal by an [`ApiError`].
 
+pub mod aliases;
 pub mod app;
+mod auth;
 pub mod call;
+pub mod config;
 mod encode;
 pub mod error;
 mod events;
+pub mod explain;
+mod gate;
+pub mod geoip;
+pub mod geoip_database;
+pub mod live;
+pub mod nat;
+pub mod openapi;
 pub mod peer;
 pub mod reply;
+pub mod resource;
 pub mod route;
 pub mod router;
+pub mod rules;
+pub mod schedules;
 pub mod server;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
-mod ui;
+pub(crate) mod ui;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -26,5 +39,18 @@ pub use router::{Api, Cors, Options, app, app_with};
 
 /// Every operation of this build: the areas, one after the other.
 pub fn routes() -> Vec<Route> {
-    Vec::new()
+    [
+        openapi::routes(),
+        auth::routes(),
+        live::routes(),
+        config::routes(),
+        rules::routes(),
+        schedules::routes(),
+        aliases::routes(),
+        nat::routes(),
+        geoip::routes(),
+        geoip_database::routes(),
+        explain::routes(),
+    ]
+    .concat()
 }

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use futures_lite::{AsyncReadExt, FutureExt};
 use ipnet::IpNet;
-use tide::http::{self, Method, StatusCode};
+use tide::http::{self, Method, StatusCode, headers};
 
 use super::encode::Encoder;
 use super::reply::{Conversation, Payload};
 use super::tree::{Found, Tree};
 use super::ui::Ui;
 use super::{Access, ApiError, App, Call, Peer, Reply, Route};
-use crate::auth::{Caller, Credential};
-use crate::config::{Id, PermissionSet};
+use crate::auth::Caller;
 
 /// Which web pages of other origins may read answers. Credentials are never cookies, so `Any` gives nothing
 /// away that the caller does not already hold.
@@ -27,6 +26,19 @@ pub enum Cors {
     Any,
     /// These origins only, as `https://host[:port]`.
     Only(Vec<String>),
+}
+
+impl Cors {
+    /// From a comma-separated list of origins; `*` or nothing = any.
+    pub fn parse(list: &str) -> Self {
+        let origins: Vec<String> =
+            list.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
+        if origins.is_empty() || origins.iter().any(|origin| origin == "*") {
+            Self::Any
+        } else {
+            Self::Only(origins)
+        }
+    }
 }
 
 /// What may be set about the application.
@@ -93,8 +105,36 @@ impl tide::Endpoint<Api> for Everything {
 struct Head {
     method: Method,
     path: String,
+    /// Handed on to the handler.
     headers: HashMap<String, String>,
     peer: Option<Peer>,
+    // What the answer depends on:
+    origin: Option<String>,
+    encodings: Option<String>,
+    preflight: Option<Preflight>,
+}
+
+/// A browser asks beforehand whether a request of another origin would be allowed (Fetch, "CORS-preflight").
+struct Preflight {
+    headers: Option<String>,
+}
+
+impl Head {
+    fn new(request: &http::Request) -> Self {
+        let method = request.method();
+        let headers = headers_of(request);
+        let asks = method == Method::Options && headers.contains_key("access-control-request-method");
+        Self {
+            method,
+            path: request.url().path().to_owned(),
+            peer: request.ext().get::<Peer>().copied(),
+            origin: headers.get("origin").cloned(),
+            encodings: headers.get("accept-encoding").cloned(),
+            preflight: asks
+                .then(|| Preflight { headers: headers.get("access-control-request-headers").cloned() }),
+            headers,
+        }
+    }
 }
 
 const API: &str = "/api";
@@ -106,13 +146,8 @@ const PAGE_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'
 
 impl Api {
     async fn answer(&self, request: http::Request) -> http::Response {
-        let head = Head {
-            method: request.method(),
-            path: request.url().path().to_owned(),
-            headers: headers_of(&request),
-            peer: request.ext().get::<Peer>().copied(),
-        };
-        let result = match AssertUnwindSafe(self.dispatch(&head, request)).catch_unwind().await {
+        let mut head = Head::new(&request);
+        let result = match AssertUnwindSafe(self.dispatch(&mut head, request)).catch_unwind().await {
             Ok(result) => result,
             Err(_) => Err(ApiError::internal(format!("a handler of {} panicked", head.path))),
         };
@@ -121,14 +156,13 @@ impl Api {
         self.response(&head, reply).await
     }
 
-    async fn dispatch(&self, head: &Head, request: http::Request) -> Result<Reply, ApiError> {
-        let preflight = head.headers.contains_key("access-control-request-method");
-        if head.method == Method::Options && preflight {
+    async fn dispatch(&self, head: &mut Head, request: http::Request) -> Result<Reply, ApiError> {
+        if head.preflight.is_some() {
             return Ok(Reply::empty(204));
         }
         let below = head.path.strip_prefix(PREFIX).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        if let Some(path) = below {
-            return self.operation(head, path, request).await;
+        if below.is_some() {
+            return self.operation(head, request).await;
         }
         let api_path =
             head.path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -155,12 +189,8 @@ impl Api {
     }
 
     /// One operation of the table: 404/405 → 401 → 403 → 413 → the handler.
-    async fn operation(
-        &self,
-        head: &Head,
-        path: &str,
-        mut request: http::Request,
-    ) -> Result<Reply, ApiError> {
+    async fn operation(&self, head: &mut Head, mut request: http::Request) -> Result<Reply, ApiError> {
+        let path = head.path.get(PREFIX.len()..).unwrap_or_default();
         let sought = if head.method == Method::Head { Method::Get } else { head.method };
         let (route, parameters) = match self.0.tree.find(sought.as_ref(), path) {
             Found::Route { route, parameters } => (route, parameters),
@@ -181,9 +211,10 @@ impl Api {
         self.permit(route, caller.as_ref())?;
         let body = read_body(&mut request, route.body_limit).await?;
         let wants_websocket = websocket_key(head);
+        let writer = if route.method != "GET" && route.snapshot { caller.clone() } else { None };
         let call = Call {
             app: self.0.app.clone(),
-            caller: caller.clone(),
+            caller,
             method: route.method,
             path: head.path.clone(),
             params: parameters.into_iter().collect(),
@@ -191,7 +222,7 @@ impl Api {
             body,
             ip,
             local_addr: head.peer.and_then(|peer| peer.local()),
-            headers: head.headers.clone(),
+            headers: std::mem::take(&mut head.headers),
         };
         let reply = (route.handler)(call).await?;
         if let Payload::WebSocket(_) = reply.body {
@@ -202,10 +233,8 @@ impl Api {
                     .with_header("Sec-WebSocket-Accept", accept)
             });
         }
-        if route.method != "GET" && route.snapshot && (200..300).contains(&reply.status) {
-            if let Some(caller) = &caller {
-                self.0.app.wrote(route, &head.path, caller);
-            }
+        if let Some(writer) = writer.filter(|_| (200..300).contains(&reply.status)) {
+            self.0.app.wrote(route, &head.path, &writer);
         }
         Ok(reply)
     }
@@ -217,10 +246,8 @@ impl Api {
         ticket: Option<&str>,
         ip: Option<std::net::IpAddr>,
     ) -> Result<Option<Caller>, ApiError> {
-        if let Some(Peer::Local { uid }) = head.peer {
-            if !head.headers.contains_key("authorization") {
-                return Ok(Some(local_caller(uid)));
-            }
+        if matches!(head.peer, Some(Peer::Local { .. })) && !head.headers.contains_key("authorization") {
+            return Ok(Some(Caller::local()));
         }
         match self.0.app.gate.authenticate(&head.headers, ticket, route.takes_ticket, ip) {
             // A stale token must not keep anybody from logging in.
@@ -237,12 +264,11 @@ impl Api {
             return Ok(());
         }
         let caller = caller.ok_or_else(|| ApiError::unauthorized("a credential is needed"))?;
-        let enrolling = matches!(caller.credential, Credential::Token { enrolment_only: true, .. });
         let refusal = match route.access {
             Access::Needs(permission) if !caller.may(permission) => {
                 format!("the permission {permission} is needed")
             }
-            Access::Needs(_) | Access::Authenticated if enrolling => {
+            Access::Needs(_) | Access::Authenticated if caller.enrolment_only() => {
                 "this token is good for setting up the second factor only".into()
             }
             _ => return Ok(()),
@@ -253,15 +279,14 @@ impl Api {
 
     async fn response(&self, head: &Head, mut reply: Reply) -> http::Response {
         let is_api = head.path.starts_with(API);
-        self.0.encoder.encode(head.headers.get("accept-encoding").map(String::as_str), &mut reply).await;
+        self.0.encoder.encode(head.encodings.as_deref(), &mut reply).await;
         let status = StatusCode::try_from(reply.status).unwrap_or(StatusCode::InternalServerError);
         let mut response = http::Response::new(status);
-        if !matches!(reply.status, 101 | 204 | 304) {
-            response.insert_header("Content-Type", reply.content_type);
-        }
-        response.insert_header("X-Content-Type-Options", "nosniff");
+        // First, so that the body does not bring a type of its own.
+        response.insert_header(headers::CONTENT_TYPE, reply.content_type);
+        response.insert_header("x-content-type-options", "nosniff");
         if is_api && !reply.has_header("Cache-Control") {
-            response.insert_header("Cache-Control", "no-store");
+            response.insert_header(headers::CACHE_CONTROL, "no-store");
         }
         if !is_api && reply.content_type.starts_with("text/html") {
             response.insert_header("Content-Security-Policy", PAGE_POLICY);
@@ -273,7 +298,8 @@ impl Api {
         }
         self.cross_origin(head, &mut response);
         for (name, value) in reply.headers {
-            let value: String = value.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+            let printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            let value = if printable { value } else { value.replace(|c| !matches!(c, ' '..='~'), "?") };
             response.append_header(name, value);
         }
         match reply.body {
@@ -297,7 +323,7 @@ impl Api {
     }
 
     fn cross_origin(&self, head: &Head, response: &mut http::Response) {
-        let Some(origin) = head.headers.get("origin") else { return };
+        let Some(origin) = &head.origin else { return };
         match &self.0.options.cors {
             Cors::Any => {
                 response.insert_header("Access-Control-Allow-Origin", "*");
@@ -314,8 +340,8 @@ impl Api {
             "Access-Control-Expose-Headers",
             "X-Total-Count, Retry-After, Content-Disposition",
         );
-        if head.method == Method::Options {
-            let asked = head.headers.get("access-control-request-headers").map_or(ANY_HEADER, String::as_str);
+        if let Some(preflight) = &head.preflight {
+            let asked = preflight.headers.as_deref().unwrap_or(ANY_HEADER);
             response.insert_header(
                 "Access-Control-Allow-Methods",
                 "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
@@ -323,19 +349,6 @@ impl Api {
             response.insert_header("Access-Control-Allow-Headers", asked);
             response.insert_header("Access-Control-Max-Age", "600");
         }
-    }
-}
-
-/// root on the local socket: every permission, no user behind it.
-fn local_caller(uid: u32) -> Caller {
-    Caller {
-        user_id: Id::nil(),
-        username: if uid == 0 { "root".into() } else { format!("uid {uid}") },
-        role_id: "builtin-admin".into(),
-        role: "admin".into(),
-        permissions: PermissionSet::ALL,
-        credential: Credential::Local,
-        ip: None,
     }
 }
 

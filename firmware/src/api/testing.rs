@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::future::{Future, IntoFuture};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Async;
@@ -23,11 +25,19 @@ use futures_lite::AsyncReadExt;
 use serde_json::Value;
 use tide::http::{self, Method, Url};
 
+use super::app::Traffic;
 use super::reply::Io;
 use super::router::{Api, Upgrade};
-use super::{ApiError, Gate, Peer, Route};
-use crate::auth::{Caller, Credential};
+use super::{ApiError, App, Gate, Peer, Route};
+use crate::apply::Applier;
+use crate::apply::url_tables::UrlTables;
+use crate::auth::{Auth, Caller, Credential};
 use crate::config::{Id, Permission, PermissionSet};
+use crate::live::{self, Live};
+use crate::pf::Pf;
+use crate::platform::Platform;
+use crate::platform::geoip::GeoIp;
+use crate::store::Store;
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
 /// A ticket is any hexadecimal text, and holds every permission.
@@ -43,7 +53,13 @@ impl ListGate {
             role_id: "builtin-admin".into(),
             role: "admin".into(),
             permissions,
-            credential: Credential::Token { jti: "test".into(), enrolment_only: false },
+            credential: Credential::Token {
+                jti: "test".into(),
+                session: None,
+                enrolment_only: false,
+                issued_at: 0,
+                expires_at: i64::MAX,
+            },
             ip,
         }
     }
@@ -73,9 +89,60 @@ impl Gate for ListGate {
         }
         let hexadecimal = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let ticket = ticket.filter(|_| takes_ticket).filter(hexadecimal);
-        Ok(ticket.map(|_| Caller { credential: Credential::Ticket, ..Self::caller(PermissionSet::ALL, ip) }))
+        Ok(ticket.map(|_| Self::caller(PermissionSet::ALL, ip)))
+    }
+    fn current(&self, caller: &Caller) -> Option<Caller> {
+        Some(caller.clone())
     }
     fn denied(&self, _caller: &Caller, _route: &Route) {}
+}
+
+/// An appliance with an empty store in `dir`, no packet filter, and [`ListGate`]; see [`guarded`].
+pub fn bare_app(dir: &Path) -> App {
+    app_with_pf(dir, Arc::new(crate::pf::absent::Absent))
+}
+
+/// As [`bare_app`], with a packet filter.
+#[allow(clippy::expect_used)]
+pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
+    let store = Store::open(dir).expect("a store can be made in the directory");
+    let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
+    let traffic = Arc::new(Traffic::default());
+    let applier = Applier::new(
+        store.clone(),
+        pf.clone(),
+        platform.clone(),
+        Arc::new(GeoIp::new(dir.join("geoip"))),
+        Arc::new(UrlTables::new(dir.join("url_tables"), true)),
+    );
+    let (live, _) = Live::by_hand(live::Deps {
+        store: store.clone(),
+        pf: pf.clone(),
+        platform: platform.clone(),
+        counters: traffic.clone(),
+        state_dir: None,
+        sources: live::sources::Sources::default(),
+        limits: live::fanout::StreamLimits::default(),
+    });
+    let auth = Auth::new(store.clone(), dir, crate::auth::Options::default()).expect("a key can be made");
+    App {
+        store,
+        auth,
+        pf,
+        platform,
+        gate: Arc::new(ListGate),
+        applier,
+        live,
+        after_write: Vec::new(),
+        traffic,
+    }
+}
+
+/// The same appliance with its real authentication at the gate, and its built-in roles in the store.
+#[allow(clippy::expect_used)]
+pub async fn guarded(app: App) -> App {
+    app.auth.start().await.expect("the built-in roles can be stored");
+    App { gate: Arc::new(app.auth.clone()), ..app }
 }
 
 /// Sends requests to an application without a socket. Clones share the application and the token.

@@ -114,7 +114,7 @@ fn read(root: &Path, path: &Path) -> io::Result<Option<File>> {
 }
 
 /// IMF-fixdate (RFC 9110 §5.6.7) of a Unix time.
-pub(super) fn http_date(unix_seconds: u64) -> String {
+pub(crate) fn http_date(unix_seconds: u64) -> String {
     let seconds = i64::try_from(unix_seconds).unwrap_or(0);
     let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Applier, ReplaceError};
-use crate::config::Timestamp;
-use crate::store::{Author, CommitError, Draft, NewAudit, StoreError};
+use crate::config::{Timestamp, backup};
+use crate::store::{Author, CommitError, Draft, Moment, NewAudit, NewVersion, StoreError};
 
 /// Seconds an administrator may ask for.
 pub const TIMEOUT_SECS: std::ops::RangeInclusive<u64> = 10..=86_400;
@@ -107,12 +107,27 @@ impl Applier {
             }
         };
         let author = Author::system("commit-confirm");
+        let target = stored.clone();
+        let (hash, resource_count) = blocking::unblock(move || backup::fingerprint(&target)).await;
         let reverted = self
             .replace_both(&author, None, move |draft: &mut Draft| {
                 // Confirmed in the last moment: nothing to revert.
                 let Some(window) = draft.close_window() else { return Err(Confirmed) };
                 draft.config = stored;
                 draft.applied = applied;
+                let number = draft.save_version(NewVersion {
+                    moment: Moment::After,
+                    created_by: "commit-confirm".into(),
+                    comment: Some(format!("auto-revert: {}", window.description)),
+                    hash,
+                    resource_count,
+                    activate: false,
+                });
+                // A version that became active within the window is what was rolled back.
+                let former = draft.activate_version(number);
+                if let Some(former) = former.filter(|_| former != window.active_version) {
+                    draft.mark_rolled_back(former);
+                }
                 draft.audit.push(note(format!("commit-confirm reverted: {}", window.description)));
                 Ok(())
             })

@@ -3,15 +3,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::url_tables::UrlTables;
 use super::{ApplyError, Report, Step};
 use crate::compile::{self, Environment, InterfaceFacts};
 use crate::config::{AliasKind, Config, Id, TableName, Timestamp};
-use crate::pf::Pf;
+use crate::pf::sim::explain::BadQuestion;
+use crate::pf::sim::{Explanation, Question, SimInterface, Simulator};
+use crate::pf::{Pf, PfError};
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
+
+/// Why a packet was not explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    #[error(transparent)]
+    Question(#[from] BadQuestion),
+    #[error("interface: expected one of this machine's, there is no {0:?}")]
+    NoInterface(String),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
 
 /// The machine and what was last loaded into it.
 pub struct Machine {
@@ -19,7 +34,11 @@ pub struct Machine {
     pub platform: Arc<dyn Platform>,
     pub geoip: Arc<GeoIp>,
     pub url_tables: Arc<UrlTables>,
+    /// Files that rules name are written below this folder: `/` on the appliance.
+    root: PathBuf,
     loaded: Mutex<Loaded>,
+    /// What `explain` asks, built for what is loaded when it is first asked.
+    oracle: Mutex<Option<(u64, Arc<Simulator>)>>,
 }
 
 /// What pf was last given, for the way back.
@@ -29,6 +48,10 @@ struct Loaded {
     anchors: BTreeMap<String, String>,
     /// Table → hash of its entries, so that an unchanged table costs nothing.
     tables: BTreeMap<TableName, u64>,
+    /// Counts loads.
+    generation: u64,
+    /// What was loaded last, whole.
+    compiled: Compiled,
 }
 
 /// Everything a configuration means for pf, as text.
@@ -41,6 +64,17 @@ pub struct Compiled {
     /// Files that the text names: path and lines.
     pub files: Vec<(String, Vec<String>)>,
     pub warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// Tables that changed without a load.
+    fn remember_tables(&mut self, tables: Vec<(TableName, Vec<String>)>) {
+        for (name, entries) in tables {
+            self.compiled.tables.retain(|(known, _)| *known != name);
+            self.compiled.tables.push((name, entries));
+        }
+        self.generation += 1;
+    }
 }
 
 fn step_error(step: &str, reason: impl std::fmt::Display) -> ApplyError {
@@ -69,8 +103,9 @@ impl Machine {
         platform: Arc<dyn Platform>,
         geoip: Arc<GeoIp>,
         url_tables: Arc<UrlTables>,
+        root: PathBuf,
     ) -> Self {
-        Self { pf, platform, geoip, url_tables, loaded: Mutex::default() }
+        Self { pf, platform, geoip, url_tables, root, loaded: Mutex::default(), oracle: Mutex::default() }
     }
 
     /// What the pure compiler must know of the world at a moment.
@@ -128,9 +163,29 @@ impl Machine {
 
     /// Whether pf would take all of it; changes nothing.
     pub fn check(&self, compiled: &Compiled) -> Result<(), ApplyError> {
+        self.write_files(&compiled.files)?;
         self.pf.check(None, &compiled.main).map_err(|error| step_error("main", error))?;
         for (name, text) in &compiled.anchors {
             self.pf.check(Some(name), text).map_err(|error| step_error(step_name(name), error))?;
+        }
+        Ok(())
+    }
+
+    /// Files that tables name must be there before pf reads the rules; each is replaced as a whole.
+    fn write_files(&self, files: &[(String, Vec<String>)]) -> Result<(), ApplyError> {
+        for (name, lines) in files {
+            let path = self.root.join(name.trim_start_matches('/'));
+            let mut text = lines.join("\n");
+            text.push('\n');
+            let fault = |error: std::io::Error| step_error("files", format!("{}: {error}", path.display()));
+            if std::fs::read_to_string(&path).is_ok_and(|present| present == text) {
+                continue;
+            }
+            let temporary = path.with_extension("new");
+            path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(fault)?;
+            std::fs::write(&temporary, text)
+                .and_then(|()| std::fs::rename(&temporary, &path))
+                .map_err(fault)?;
         }
         Ok(())
     }
@@ -142,7 +197,11 @@ impl Machine {
         let before = loaded.clone();
         let mut report = Report { steps: Vec::new(), warnings: compiled.warnings.clone() };
         match self.load_steps(compiled, &mut loaded, &mut report) {
-            Ok(()) => Ok(report),
+            Ok(()) => {
+                loaded.generation += 1;
+                loaded.compiled = compiled.clone();
+                Ok(report)
+            }
             Err(error) => {
                 self.load_again(&before, &mut loaded);
                 Err(error)
@@ -211,7 +270,13 @@ impl Machine {
     /// The tables alone, at once.
     pub fn fill_alias_tables(&self, config: &Config) -> Result<usize, ApplyError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        self.fill_tables(&self.alias_tables(config), &mut loaded)
+        let tables = self.alias_tables(config);
+        let changed = self.fill_tables(&tables, &mut loaded)?;
+        if changed > 0 {
+            loaded.compiled.tables.clear();
+            loaded.remember_tables(tables);
+        }
+        Ok(changed)
     }
 
     /// One table alone, at once (a URL table whose list has changed).
@@ -219,6 +284,7 @@ impl Machine {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         self.pf.replace_table(name, entries).map_err(|error| step_error("aliases", error))?;
         loaded.tables.insert(name.clone(), hash_of(entries));
+        loaded.remember_tables(vec![(name.clone(), entries.to_vec())]);
         Ok(())
     }
 
@@ -259,6 +325,60 @@ impl Machine {
                     .is_ok_and(|(translation, filter)| !translation.is_empty() || !filter.is_empty())
         };
         info.enabled && loaded.anchors.iter().all(|(name, text)| holds(name, text))
+    }
+
+    /// A simulator that holds what `compiled` says, between the interfaces that the machine has: what would pf
+    /// do? It has no states.
+    pub fn simulate(&self, compiled: &Compiled) -> Result<Simulator, ApplyError> {
+        let fault = |error: PfError| step_error("simulation", error);
+        let interfaces = self.platform.interfaces().map_err(|error| step_error("interfaces", error))?;
+        let gateway = self.platform.vitals().ok().and_then(|vitals| vitals.default_gateway);
+        let interfaces = interfaces.into_iter().map(|interface| {
+            let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
+            let known = SimInterface::new(&interface.name, interface.addresses.clone());
+            match gateway.filter(holds) {
+                Some(gateway) => known.with_gateway(gateway),
+                None => known,
+            }
+        });
+        let simulator = Simulator::new(interfaces.collect());
+        let files = compiled.files.iter().map(|(name, lines)| (name.clone(), lines.join("\n")));
+        simulator.set_file_contents(files.collect());
+        for (name, entries) in &compiled.tables {
+            simulator.replace_table(name, entries).map_err(fault)?;
+        }
+        simulator.load(None, &compiled.main).map_err(fault)?;
+        for (name, text) in &compiled.anchors {
+            simulator.load(Some(name), text).map_err(fault)?;
+        }
+        Ok(simulator)
+    }
+
+    /// What pf does with a packet under the loaded rules; states are not looked at, so it is what happens to a
+    /// new flow.
+    pub fn explain(&self, question: &Question) -> Result<Explanation, ExplainError> {
+        let packet = question.packet()?;
+        if self
+            .platform
+            .interfaces()
+            .is_ok_and(|all| all.iter().all(|known| known.name != question.interface))
+        {
+            return Err(ExplainError::NoInterface(question.interface.clone()));
+        }
+        let (generation, compiled) = {
+            let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            (loaded.generation, loaded.compiled.clone())
+        };
+        let mut oracle = self.oracle.lock().unwrap_or_else(PoisonError::into_inner);
+        let simulator = match &*oracle {
+            Some((built_for, simulator)) if *built_for == generation => simulator.clone(),
+            _ => {
+                let simulator = Arc::new(self.simulate(&compiled)?);
+                *oracle = Some((generation, simulator.clone()));
+                simulator
+            }
+        };
+        Ok(simulator.explain(&question.interface, question.direction, &packet))
     }
 
     /// Forgets what was loaded, so that the next load gives pf everything.

@@ -11,6 +11,7 @@ pub mod url_tables;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use machine::{Compiled, Machine};
 pub use pending::Pending;
 use url_tables::UrlTables;
 
-use crate::config::{Config, Id, Timestamp};
+use crate::config::document::RowError;
+use crate::config::{Config, Document, Id, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
@@ -114,10 +116,22 @@ impl Applier {
         geoip: Arc<GeoIp>,
         url_tables: Arc<UrlTables>,
     ) -> Self {
+        Self::with_root(store, pf, platform, geoip, url_tables, "/")
+    }
+
+    /// As [`Applier::new`], files that rules name being written below `root` (the sandbox).
+    pub fn with_root(
+        store: Store,
+        pf: Arc<dyn Pf>,
+        platform: Arc<dyn Platform>,
+        geoip: Arc<GeoIp>,
+        url_tables: Arc<UrlTables>,
+        root: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
-                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables)),
+                machine: Arc::new(Machine::new(pf, platform, geoip, url_tables, root.into())),
                 turn: AsyncMutex::new(()),
                 open: Mutex::default(),
                 pending: Mutex::default(),
@@ -216,9 +230,9 @@ impl Applier {
         let guarded = self.guarded(admin);
         // Compiled and checked inside the commit, so that what is refused was never stored; loaded after it,
         // so that what is in force is on disk. A load that fails takes the commit back.
-        let (before, target, compiled) = store
+        let (before, after, compiled) = store
             .commit(author, move |draft: &mut Draft| {
-                let before = (draft.config.clone(), draft.applied.clone());
+                let before = draft.base().clone();
                 change(draft).map_err(ReplaceError::Refused)?;
                 let compiled = machine.compile(&draft.applied)?;
                 machine.check(&compiled)?;
@@ -226,20 +240,22 @@ impl Applier {
                     lockout::check(&machine, &compiled, &draft.applied, admin)?;
                 }
                 draft.audit.extend(applied_audit(&Report::default()));
-                Ok::<_, ReplaceError<E>>((before, draft.applied.clone(), compiled))
+                let after = (draft.config.clone(), draft.applied.clone());
+                Ok::<_, ReplaceError<E>>((before, after, compiled))
             })
             .await?;
-        match self.load_compiled(&target, compiled).await {
+        match self.load_compiled(&after.1, compiled).await {
             Ok(report) => {
                 self.refresh_pending();
                 Ok(report)
             }
             Err(error) => {
-                let (config, applied) = before;
                 let back = store
                     .commit(&Author::system("system"), move |draft: &mut Draft| {
-                        draft.config = config;
-                        draft.applied = applied;
+                        let unreadable = |error: RowError| StoreError::Read(error.to_string());
+                        draft.config.take_back(&before.config, &after.0).map_err(unreadable)?;
+                        draft.applied.take_back(&before.applied, &after.1).map_err(unreadable)?;
+                        draft.take_back_ledger(&before.ledger);
                         draft.audit.push(NewAudit {
                             action: "config_changed",
                             source: "engine",

@@ -180,6 +180,11 @@ pub trait Document: Clone + Default + Send + Sync + 'static {
     fn row_changes_since(&self, older: &Self) -> Vec<RowChange>;
     /// Puts one row (`Some`) or takes it away (`None`: an object goes, a section returns to its default).
     fn put_row(&mut self, kind: &str, key: &str, row: Option<&[u8]>) -> Result<(), RowError>;
+    /// Undoes what led from `before` to `after`, and leaves what others have changed since.
+    fn take_back(&mut self, before: &Self, after: &Self) -> Result<(), RowError> {
+        let changes = super::secret::revealing(|| after.row_changes_since(before));
+        changes.iter().try_for_each(|change| self.put_row(change.kind, &change.key, change.before.as_deref()))
+    }
 }
 
 /// Row key of a section, of which there is one.
@@ -217,7 +222,7 @@ macro_rules! document {
             const KINDS: &'static [&'static str] = &[$($ck,)* $($sk,)*];
 
             fn row_changes_since(&self, older: &Self) -> Vec<$crate::config::document::RowChange> {
-                use $crate::config::document::{RowChange, SECTION, encode};
+                use $crate::config::document::{RowChange, encode};
                 let mut rows = Vec::new();
                 $(if !self.$c.same(&older.$c) {
                     rows.extend(self.$c.changes_since(&older.$c).map(|change| RowChange {
@@ -230,7 +235,7 @@ macro_rules! document {
                 $(if !std::sync::Arc::ptr_eq(&self.$s, &older.$s) && self.$s != older.$s {
                     rows.push(RowChange {
                         kind: $sk,
-                        key: SECTION.into(),
+                        key: $crate::config::document::SECTION.into(),
                         before: Some(encode(&*older.$s)),
                         after: Some(encode(&*self.$s)),
                     });
@@ -269,3 +274,41 @@ macro_rules! document {
     };
 }
 pub(crate) use document;
+
+#[cfg(test)]
+mod take_back_tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::Document;
+    use crate::config::{Config, Id, Schedule, System, Timestamp};
+
+    fn schedule(name: &str) -> Schedule {
+        Schedule {
+            id: Id::new_v4(),
+            name: name.into(),
+            description: None,
+            time_ranges: vec!["08:00-12:00".into()],
+            days_of_week: vec!["Mon".into()],
+            enabled: true,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_others_changed_since_stays() {
+        let (kept, gone, others) = (schedule("kept"), schedule("gone"), schedule("of somebody else"));
+        let mut before = Config::default();
+        before.schedules.insert(kept.clone());
+        before.schedules.insert(gone.clone());
+        let mut after = before.clone();
+        after.schedules.remove(&gone.id);
+        after.schedules.insert(Schedule { name: "renamed".into(), ..kept.clone() });
+        after.system = System { hostname: "new".into(), ..System::default() }.into();
+        let mut now = after.clone();
+        now.schedules.insert(others.clone());
+        now.take_back(&before, &after).unwrap();
+        let mut wanted = before;
+        wanted.schedules.insert(others);
+        assert!(now == wanted);
+    }
+}

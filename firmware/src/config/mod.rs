@@ -2,17 +2,25 @@
 //! touches a file, a process or a socket. Called by every other room; uses none of them.
 
 pub mod alias;
+pub mod backup;
+pub mod dhcp;
 pub mod document;
 pub mod geoip;
+pub mod ha;
 pub mod nat;
 pub mod permission;
 pub mod request;
+pub mod route;
 pub mod rule;
 pub mod schedule;
 pub mod secret;
 pub mod settings;
+pub mod setup;
+pub mod shaping;
 pub mod system;
+pub mod tls;
 pub mod value;
+pub mod vpn;
 
 pub use alias::{Alias, AliasKind};
 pub use document::{Collection, Document, Object};
@@ -23,7 +31,7 @@ pub use request::Refusal;
 pub use rule::{Rule, Status};
 pub use schedule::Schedule;
 pub use secret::Secret;
-pub use settings::{AuthSettings, FirewallSettings, HistorySettings};
+pub use settings::{AuthSettings, DashboardSettings, FirewallSettings, HistorySettings};
 pub use system::System;
 pub use value::{Address, BadValue, Id, InterfaceName, Invalid, Label, PortRange, TableName, Timestamp};
 
@@ -36,12 +44,28 @@ document::document! {
             aliases: Alias => "alias",
             schedules: Schedule => "schedule",
             geoip: GeoIpRule => "geoip",
+            queues: shaping::Queue => "queue",
+            rate_limits: shaping::RateLimit => "rate_limit",
+            wireguard: vpn::WireGuard => "wireguard",
+            ipsec: vpn::Ipsec => "ipsec",
+            carp_vips: ha::CarpVip => "carp_vip",
+            ha_nodes: ha::HaNode => "ha_node",
+            dhcp_subnets: dhcp::DhcpSubnet => "dhcp_subnet",
+            dhcp_reservations: dhcp::DhcpReservation => "dhcp_reservation",
+            static_routes: route::StaticRoute => "static_route",
         }
         sections {
             system: System => "system",
             auth: AuthSettings => "auth",
             firewall: FirewallSettings => "firewall",
             history: HistorySettings => "history",
+            tls: tls::TlsPolicy => "tls",
+            ha: ha::HaSettings => "ha",
+            dhcp: dhcp::DhcpGlobal => "dhcp",
+            dhcp_ddns: dhcp::DhcpDdns => "dhcp_ddns",
+            dhcp_ha: dhcp::DhcpHa => "dhcp_ha",
+            tuning: settings::Tuning => "tuning",
+            dashboard: DashboardSettings => "dashboard",
         }
     }
 }

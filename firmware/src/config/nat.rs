@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::request::{Maybe, Port, Word, text_or_null};
-use super::rule::{MAX_RULES, Protocol, Status, port_range};
+use super::rule::{MAX_RULES, Protocol, Status, check_address, port_range};
 use super::value::{Family, one_family, words};
 use super::{
     Address, Config, Id, InterfaceName, Invalid, Label, Object, PortRange, TableName, Timestamp, alias,
@@ -89,6 +89,9 @@ impl NatRule {
     pub fn check(&self) -> Result<(), Invalid> {
         let kind = self.nat_type;
         let to = &self.redirect;
+        check_address("src_addr", &self.src_addr)?;
+        check_address("dst_addr", &self.dst_addr)?;
+        check_address("redirect_addr", &to.address)?;
         if !self.protocol.has_ports() {
             let given = [
                 ("src_port_start", self.src_port),

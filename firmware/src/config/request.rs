@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{BadValue, Invalid};
@@ -67,7 +67,8 @@ impl<T: JsonSchema> JsonSchema for Maybe<T> {
 }
 
 /// Text that `T`'s own parser reads: forgiving where `T::from_str` is, and refused in its words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct Word<T>(pub T);
 
 impl<'de, T: FromStr<Err = BadValue>> Deserialize<'de> for Word<T> {

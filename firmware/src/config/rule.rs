@@ -221,12 +221,26 @@ pub const MAX_PRIORITY: u16 = 10_000;
 /// Most filter rules, and most NAT rules, of a configuration.
 pub const MAX_RULES: usize = 10_000;
 
+/// Refuses an interface that pf could not tell from an address: what stands for addresses must begin with a
+/// letter.
+pub(super) fn check_address(field: &str, address: &Address) -> Result<(), Invalid> {
+    match address {
+        Address::Interface(name) | Address::InterfaceNetwork(name)
+            if !name.as_str().starts_with(|c: char| c.is_ascii_alphabetic()) =>
+        {
+            Err(Invalid::new(field, "expected an interface whose name begins with a letter"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a side of a rule that pf could not express. `side` is `src` or `dst`.
 pub(super) fn check_endpoint(side: &str, end: &Endpoint, protocol: Protocol) -> Result<(), Invalid> {
     let field = |name: &str| format!("{side}_{name}");
     if end.invert && end.addr == Address::Any {
         return Err(Invalid::new(field("invert"), "expected false, since the address is any"));
     }
+    check_address(&field("addr"), &end.addr)?;
     if end.port.is_some() && end.port_alias.is_some() {
         return Err(Invalid::new(field("port_alias"), "expected either a port alias or port numbers"));
     }

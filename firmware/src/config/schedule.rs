@@ -198,14 +198,12 @@ pub fn is_used(config: &Config, schedule: &Id) -> bool {
     config.rules.find(&schedule.to_string()).next().is_some()
 }
 
-/// Takes the schedule out of the configuration; its rules are then bound to none.
-pub fn remove(config: &mut Config, schedule: &Id) -> Option<Arc<Schedule>> {
-    let gone = config.schedules.remove(schedule)?;
+/// Frees the rules that are bound to a schedule.
+pub fn unbind(config: &mut Config, schedule: &Id) {
     let bound: Vec<Rule> = config.rules.find(&schedule.to_string()).map(|rule| (**rule).clone()).collect();
     for rule in bound {
         config.rules.insert(Rule { schedule_id: None, ..rule });
     }
-    Some(gone)
 }
 
 #[cfg(test)]

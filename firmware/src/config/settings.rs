@@ -1,4 +1,4 @@
-//! Settings that exist once: authentication, firewall, history.
+//! Settings that exist once: authentication, firewall, history, dashboard.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,4 +83,35 @@ impl Default for HistorySettings {
     fn default() -> Self {
         Self { max_versions: 200 }
     }
+}
+
+/// How much of the past the dashboard keeps (contract/system.md §3.7): 300 to 2,592,000 s, one entry a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DashboardSettings {
+    pub history_seconds: u32,
+}
+
+impl Default for DashboardSettings {
+    fn default() -> Self {
+        Self { history_seconds: 1800 }
+    }
+}
+
+/// A value of the machine that the administrator has set (contract/config.md §2 `tuning`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TuningEntry {
+    pub key: String,
+    pub value: String,
+    /// `sysctl`, `loader` …
+    pub target: String,
+    pub reason: String,
+    pub enabled: bool,
+}
+
+/// All but `pf.max_states`, which is [`FirewallSettings::max_states`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Tuning {
+    pub entries: Vec<TuningEntry>,
 }

@@ -3,16 +3,40 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InterfaceName;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WanMode {
     #[default]
     Dhcp,
     Static,
+}
+
+/// Where the kernel's console is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleKind {
+    #[default]
+    Video,
+    Serial,
+    Dual,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Console {
+    pub kind: ConsoleKind,
+    pub baud: u32,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { kind: ConsoleKind::Video, baud: 115_200 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +58,13 @@ pub struct System {
     pub ui_enabled: bool,
     pub login_banner: String,
     pub motd: String,
+    pub console: Console,
+    pub ssh_enabled: bool,
     pub ssh_port: u16,
+    pub ssh_password_auth: bool,
+    pub ssh_permit_root_login: bool,
+    /// Public keys that may log in as root, one line each (sshd(8), AUTHORIZED_KEYS).
+    pub ssh_authorized_keys: Vec<String>,
 }
 
 impl Default for System {
@@ -55,7 +85,12 @@ impl Default for System {
             ui_enabled: true,
             login_banner: String::new(),
             motd: String::new(),
+            console: Console::default(),
+            ssh_enabled: true,
             ssh_port: 22,
+            ssh_password_auth: false,
+            ssh_permit_root_login: false,
+            ssh_authorized_keys: Vec::new(),
         }
     }
 }

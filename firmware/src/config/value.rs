@@ -330,6 +330,35 @@ impl Address {
     }
 }
 
+/// Declares an object of a collection that is known by its id alone.
+macro_rules! plain_object {
+    ($type:ty) => {
+        impl $crate::config::Object for $type {
+            type Key = $crate::config::Id;
+            fn key(&self) -> Self::Key {
+                self.id
+            }
+        }
+    };
+}
+pub(crate) use plain_object;
+
+/// For `deserialize_with`: an id that is no UUID is replaced by a new one (contract/config.md §2).
+pub fn id_or_new<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Id, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+    Ok(text.parse().unwrap_or_else(|_| Id::new_v4()))
+}
+
+/// For `default`.
+pub fn yes() -> bool {
+    true
+}
+
+/// For `default`: a time that was not told.
+pub fn epoch() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
 /// Address family, in pf's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {

@@ -489,10 +489,10 @@ pub struct FilterOptions {
     pub set_tos: Option<u8>,
     /// `scrub ( … )` on a `match` or `pass` rule.
     pub scrub: Option<ScrubOptions>,
-    pub nat_to: Option<Translation>,
-    pub rdr_to: Option<Translation>,
-    pub binat_to: Option<Translation>,
-    pub af_to: Option<AfTo>,
+    pub nat_to: Option<Box<Translation>>,
+    pub rdr_to: Option<Box<Translation>>,
+    pub binat_to: Option<Box<Translation>>,
+    pub af_to: Option<Box<AfTo>>,
     /// `None` = not written; pf then keeps state for `pass`.
     pub state: Option<State>,
 }

@@ -4,10 +4,17 @@
 pub mod absent;
 pub mod ast;
 mod ast_words;
+pub mod expand;
+mod lex;
 pub mod names;
 pub mod packet;
+pub mod parse;
+pub mod pfctl;
+pub mod pflog;
 pub mod print;
 pub mod sim;
+
+pub use lex::keyword;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -7,7 +7,9 @@ use std::fmt::{self, Display, Formatter, Write};
 use ipnet::IpNet;
 
 use super::ast::*;
+use super::lex::keyword;
 use super::names;
+use crate::config::InterfaceName;
 
 /// Prints a value in the words of `pfctl -sr`, `-sn` and `-vn`: services and ICMP types by name, `port = http`.
 pub struct Loaded<'a, T>(pub &'a T);
@@ -49,7 +51,19 @@ impl Display for Text {
 }
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "<{}>", self.as_str())
+        write!(f, "<{}>", Word(self.as_str()))
+    }
+}
+
+/// A name that pf.conf reads as one word: between quotes if it is reserved, a number, or begins with a sign.
+struct Word<'a>(&'a str);
+
+impl Display for Word<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plain = self.0.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && !self.0.bytes().all(|byte| byte.is_ascii_digit())
+            && keyword(self.0).is_none();
+        if plain { f.write_str(self.0) } else { write!(f, "\"{}\"", self.0) }
     }
 }
 
@@ -124,12 +138,12 @@ impl Print for SetOption {
             Self::Skip(interfaces) if interfaces.is_empty() => f.write_str("skip on none"),
             Self::Skip(interfaces) if style == Style::Loaded => {
                 f.write_str("skip on {")?;
-                interfaces.iter().try_for_each(|name| write!(f, " {name}"))?;
+                interfaces.iter().try_for_each(|name| write!(f, " {}", Word(name.as_str())))?;
                 f.write_str(" }")
             }
             Self::Skip(interfaces) => {
                 f.write_str("skip on ")?;
-                list(f, interfaces, |f, name| write!(f, "{name}"))
+                list(f, interfaces, |f, name| Word(name.as_str()).fmt(f))
             }
             Self::BlockPolicy(policy) => write!(f, "block-policy {policy}"),
             Self::FailPolicy(policy) => write!(f, "fail-policy {policy}"),
@@ -148,7 +162,7 @@ impl Print for SetOption {
             Self::RulesetOptimization(optimization) => write!(f, "ruleset-optimization {optimization}"),
             Self::Timeout(timeout, number) => write!(f, "timeout {timeout} {number}"),
             Self::Debug(level) => write!(f, "debug {level}"),
-            Self::LogInterface(Some(name)) => write!(f, "loginterface {name}"),
+            Self::LogInterface(Some(name)) => write!(f, "loginterface {}", Word(name.as_str())),
             Self::LogInterface(None) => f.write_str("loginterface none"),
             Self::HostId(id) if style == Style::Loaded => write!(f, "hostid 0x{id:08x}"),
             Self::HostId(id) => write!(f, "hostid {id}"),
@@ -222,16 +236,19 @@ fn print_net(f: &mut Formatter<'_>, net: &IpNet, scope: Option<&str>) -> fmt::Re
 
 impl Display for InterfaceHost {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.dynamic { "(" } else { "" })?;
-        f.write_str(self.interface.as_str())?;
         let modifiers = [
             (self.network, ":network"),
             (self.broadcast, ":broadcast"),
             (self.peer, ":peer"),
             (self.no_alias, ":0"),
         ];
-        modifiers.iter().filter(|(set, _)| *set).try_for_each(|(_, word)| f.write_str(word))?;
-        f.write_str(if self.dynamic { ")" } else { "" })?;
+        let modifiers: String = modifiers.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+        let name = format!("{}{modifiers}", self.interface);
+        if self.dynamic {
+            write!(f, "({})", Word(&name))?
+        } else {
+            Word(&name).fmt(f)?
+        }
         self.prefix.map_or(Ok(()), |prefix| write!(f, "/{prefix}"))
     }
 }
@@ -246,8 +263,12 @@ impl Display for HostItem {
 impl Display for InterfaceMatch {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(if self.negate { "! " } else { "" })?;
-        write!(f, "{}", self.name)
+        print_interface(f, &self.name)
     }
+}
+
+fn print_interface(f: &mut Formatter<'_>, name: &InterfaceName) -> fmt::Result {
+    if name.as_str() == "any" { f.write_str("any") } else { Word(name.as_str()).fmt(f) }
 }
 
 impl Display for Protocol {
@@ -406,8 +427,8 @@ fn print_block(f: &mut Formatter<'_>, block: Block, family: Option<Family>, styl
 fn print_route(f: &mut Formatter<'_>, route: &Route) -> fmt::Result {
     write!(f, " {} ", route.kind)?;
     list(f, &route.hops, |f, hop| match &hop.address {
-        Some(address) => write!(f, "({} {address})", hop.interface),
-        None => write!(f, "{}", hop.interface),
+        Some(address) => write!(f, "({} {address})", Word(hop.interface.as_str())),
+        None => Word(hop.interface.as_str()).fmt(f),
     })?;
     print_pool(f, &route.pool)
 }
@@ -416,13 +437,14 @@ fn print_route(f: &mut Formatter<'_>, route: &Route) -> fmt::Result {
 fn print_options(f: &mut Formatter<'_>, options: &FilterOptions, style: Style) -> fmt::Result {
     let loaded = style == Style::Loaded;
     if let Some(on) = &options.received_on {
-        write!(f, " {}received-on {}", if on.negate { "!" } else { "" }, on.name)?;
+        f.write_str(if on.negate { " !received-on " } else { " received-on " })?;
+        print_interface(f, &on.name)?;
     }
     if let Some(flags) = options.flags {
         write!(f, " {flags}")?;
     }
     if let Some(icmp) = &options.icmp {
-        print_icmp(f, icmp)?;
+        print_icmp(f, icmp, style)?;
     }
     if let Some(tos) = options.tos {
         write!(f, " tos 0x{tos:02x}")?;
@@ -552,15 +574,16 @@ impl Display for TcpFlags {
     }
 }
 
-fn print_icmp(f: &mut Formatter<'_>, icmp: &IcmpMatch) -> fmt::Result {
+fn print_icmp(f: &mut Formatter<'_>, icmp: &IcmpMatch, style: Style) -> fmt::Result {
     f.write_str(match icmp.family {
         Family::Inet => " icmp-type ",
         Family::Inet6 => " icmp6-type ",
     })?;
     list(f, &icmp.types, |f, item| {
         match names::icmp_type_name(icmp.family, item.kind) {
-            Some(name) => f.write_str(name)?,
-            None => write!(f, "{}", item.kind)?,
+            // "skip" is a reserved word too; pf prints it and cannot read it.
+            Some(name) if style == Style::Loaded || keyword(name).is_none() => f.write_str(name)?,
+            _ => write!(f, "{}", item.kind)?,
         }
         match item.code {
             None => Ok(()),
@@ -689,8 +712,8 @@ impl Print for Antispoof {
         print_log(f, &self.log)?;
         f.write_str(if self.quick { " quick for " } else { " for " })?;
         list(f, &self.interfaces, |f, interface| match interface.dynamic {
-            true => write!(f, "({})", interface.name),
-            false => write!(f, "{}", interface.name),
+            true => write!(f, "({})", Word(interface.name.as_str())),
+            false => print_interface(f, &interface.name),
         })?;
         if let Some(family) = self.family {
             write!(f, " {family}")?;

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use super::usage::usage;
 use super::{Disk, DiskIo, Memory, Vitals, resolv};
 
 /// What the host tells now. What it does not tell is 0 or empty; nothing here fails.
@@ -64,20 +65,10 @@ fn disks(state_dir: &Path) -> Vec<Disk> {
     for path in [Path::new("/"), &state_dir] {
         let (mount, filesystem) = mount_of(&mounts, path).unwrap_or_else(|| ("/".into(), String::new()));
         if found.iter().all(|disk| disk.mount != mount) {
-            found.extend(usage(mount, filesystem));
+            found.extend(usage(&mount, &filesystem));
         }
     }
     found
-}
-
-/// Total and used bytes of a mounted file system (statvfs(3)).
-fn usage(mount: String, filesystem: String) -> Option<Disk> {
-    let stat = nix::sys::statvfs::statvfs(mount.as_str()).ok()?;
-    // Widths differ between systems.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-    let (unit, blocks, free) =
-        (stat.fragment_size() as u64, u64::from(stat.blocks()), u64::from(stat.blocks_free()));
-    Some(Disk { mount, filesystem, total: blocks * unit, used: blocks.saturating_sub(free) * unit })
 }
 
 /// The mount point and type of the file system that holds `path`: the longest mount point that leads to it.

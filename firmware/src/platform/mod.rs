@@ -2,10 +2,12 @@
 //! argument vectors; `sandbox` serves any development host without privileges and says that it is one.
 
 pub mod fetch;
+pub mod freebsd;
 pub mod geoip;
 pub mod host;
 pub mod resolv;
 pub mod sandbox;
+mod usage;
 
 use std::net::IpAddr;
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::document::{Object, document};
@@ -21,6 +22,23 @@ document! {
             oauth_links: OAuthLink => "oauth_link",
         }
         sections {}
+    }
+}
+
+impl Identity {
+    /// Drops refresh tokens and revocations that have run out: neither can matter any more. The store does
+    /// this once an hour with a commit.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        let tokens = self.refresh_tokens.iter().filter(|token| token.expires_at <= now);
+        let tokens: Vec<String> = tokens.map(|token| token.hash.clone()).collect();
+        let revoked = self.revoked_tokens.iter().filter(|token| token.expires_at <= now);
+        let revoked: Vec<String> = revoked.map(|token| token.jti.clone()).collect();
+        for hash in tokens {
+            self.refresh_tokens.remove(&hash);
+        }
+        for jti in revoked {
+            self.revoked_tokens.remove(&jti);
+        }
     }
 }
 
@@ -52,8 +70,8 @@ pub struct Totp {
     pub enabled: bool,
     /// Newest time step used; a step is good once.
     pub last_step: u64,
-    /// SHA-256 (hex) of the recovery codes still unused.
-    pub recovery_hashes: Vec<String>,
+    /// SHA-256 (hex) of the recovery codes still unused; sealed at rest, being of 48 bits only.
+    pub recovery_hashes: Vec<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +98,12 @@ pub struct ApiKey {
     pub permissions: Option<PermissionSet>,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
+    /// Not good from then on.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// Good from these networks only; empty = from everywhere.
+    #[serde(default)]
+    pub allowed_ips: Vec<IpNet>,
 }
 
 /// Keyed by the SHA-256 (hex) of the token.

@@ -195,7 +195,7 @@ impl Draft {
             comment: new.comment,
             resource_count: new.resource_count,
             sequence: match new.moment {
-                Moment::Before => self.base_sequence,
+                Moment::Before => self.base.sequence,
                 Moment::After => SEQUENCE_TO_COME,
             },
         });
@@ -228,6 +228,26 @@ impl Draft {
         self.ledger.change(number, |version| version.rolled_back = true)
     }
 
+    /// Takes back what a commit did to versions and window when its change is taken back: what was active is
+    /// active again, the window is as it was. Versions saved in that commit stay in the history; one that it
+    /// made active is marked rolled back.
+    pub fn take_back_ledger(&mut self, before: &Ledger) {
+        for number in before.counters.last_version + 1..=self.ledger.counters.last_version {
+            self.ledger.change(number, |version| {
+                version.rolled_back |= version.applied;
+                version.applied = false;
+            });
+        }
+        for old in before.versions.iter() {
+            self.ledger.change(old.version, |version| {
+                version.applied = old.applied;
+                version.applied_at = old.applied_at;
+                version.rolled_back = old.rolled_back;
+            });
+        }
+        self.ledger.confirm = before.confirm.clone();
+    }
+
     /// Opens the commit-confirm window; the way back leads to the configuration before this commit. False if
     /// a window is open already.
     pub fn open_window(
@@ -240,7 +260,7 @@ impl Draft {
         if self.ledger.confirm.window.is_some() {
             return false;
         }
-        let rows = secret::revealing(|| self.applied.row_changes_since(&self.config));
+        let rows = secret::revealing(|| self.base.applied.row_changes_since(&self.base.config));
         let applied = rows
             .into_iter()
             .map(|change| KeptRow {
@@ -256,8 +276,8 @@ impl Draft {
             description: description.into(),
             actor_id: actor_id.into(),
             started_by: started_by.into(),
-            target: self.base_sequence,
-            active_version: self.ledger.active_version().map(|version| version.version),
+            target: self.base.sequence,
+            active_version: self.base.ledger.active_version().map(|version| version.version),
         };
         self.ledger.confirm = ConfirmSlot { window: Some(window) }.into();
         true
@@ -268,10 +288,5 @@ impl Draft {
         let window = self.ledger.confirm.window.clone()?;
         self.ledger.confirm = ConfirmSlot::default().into();
         Some(window)
-    }
-
-    /// Whether the configuration is still the same value as `config`, by sharing where possible.
-    pub fn config_is(&self, config: &Config) -> bool {
-        self.config == *config
     }
 }

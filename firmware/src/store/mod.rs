@@ -64,12 +64,12 @@ pub struct Draft {
     pub now: Timestamp,
     /// Kept in the journal beside the change.
     pub comment: Option<String>,
-    /// Journal sequence of the state this commit starts from.
-    base_sequence: u64,
+    /// The state this commit starts from.
+    base: Arc<Snapshot>,
 }
 
 impl Draft {
-    fn of(snapshot: &Snapshot, now: Timestamp) -> Self {
+    fn of(snapshot: &Arc<Snapshot>, now: Timestamp) -> Self {
         Self {
             config: snapshot.config.clone(),
             applied: snapshot.applied.clone(),
@@ -78,12 +78,12 @@ impl Draft {
             audit: Vec::new(),
             now,
             comment: None,
-            base_sequence: snapshot.sequence,
+            base: snapshot.clone(),
         }
     }
-    /// Journal sequence of the state this commit starts from.
-    pub fn base_sequence(&self) -> u64 {
-        self.base_sequence
+    /// The state this commit starts from.
+    pub fn base(&self) -> &Arc<Snapshot> {
+        &self.base
     }
 }
 
@@ -156,9 +156,8 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     jobs: async_channel::Sender<Job>,
-    thread: Option<JoinHandle<()>>,
-    /// Held as long as the store is open.
-    _lock: File,
+    /// The writer, and the lock that is held as long as it runs.
+    running: Mutex<Option<(JoinHandle<()>, File)>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -167,15 +166,23 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
+impl Inner {
+    /// Waits for the writer to end what it has taken on.
+    fn close(&self) {
         self.jobs.close();
-        if let Some(thread) = self.thread.take()
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, _lock)) = running
             && thread.thread().id() != thread::current().id()
             && thread.join().is_err()
         {
             log::error!("the store's writer ended with a panic");
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -209,12 +216,19 @@ impl Store {
             audit_limit: options.audit_limit,
             broken: false,
             folded_to: 0,
+            cleaned_at: Timestamp::UNIX_EPOCH,
         };
         let thread = thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run())
             .map_err(|error| StoreError::Open(format!("thread: {error}")))?;
-        Ok(Self { inner: Arc::new(Inner { shared, jobs, thread: Some(thread), _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { shared, jobs, running: Mutex::new(Some((thread, lock))) }) })
+    }
+
+    /// Ends the store for all clones: commits that wait are made, later ones are refused with
+    /// [`StoreError::Closed`], the file is free for another process. Snapshots stay readable. Blocks.
+    pub fn close(&self) {
+        self.inner.close();
     }
 
     /// The state now: no lock, no disk.
@@ -233,7 +247,11 @@ impl Store {
     /// wait together share one write to the disk. Configuration changes are journaled with before and after.
     /// `change` runs on the store's thread and must not wait for anything. A commit whose future is dropped
     /// may still happen.
-    pub async fn commit<T, E, F>(&self, author: &Author, change: F) -> Result<T, CommitError<E>>
+    pub fn commit<T, E, F>(
+        &self,
+        author: &Author,
+        change: F,
+    ) -> impl Future<Output = Result<T, CommitError<E>>> + Send + 'static + use<T, E, F>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -253,8 +271,11 @@ impl Store {
             }
         };
         let job = Job { author: author.clone(), run: Box::new(run) };
-        self.inner.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        receiver.recv().await.unwrap_or(Err(CommitError::Store(StoreError::Aborted)))
+        let jobs = self.inner.jobs.clone();
+        async move {
+            jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+            receiver.recv().await.unwrap_or(Err(CommitError::Store(StoreError::Aborted)))
+        }
     }
 
     /// Audit entries that match, and how many match in all. Reads the disk.

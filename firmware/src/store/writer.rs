@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use jiff::SignedDuration;
 use redb::Database;
 
 use super::disk::{self, Batch, Head, Opener};
@@ -24,13 +25,19 @@ const JOURNAL_WITHOUT_VERSIONS: u64 = 10_000;
 /// active version that is much older than all others would keep every change since.
 pub(super) const FOLD_AFTER: u64 = 256;
 
+/// How often tokens that have run out are dropped.
+const CLEAN_EVERY: SignedDuration = SignedDuration::from_hours(1);
+
 /// Tells the caller of a commit how it ended.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A commit that waits. `run` answers a refusal itself and then returns `None`.
+/// Makes a change, or answers the refusal itself and returns `None`.
+type Change = Box<dyn FnOnce(&mut Draft) -> Option<Answer> + Send>;
+
+/// A commit that waits.
 pub(super) struct Job {
     pub author: Author,
-    pub run: Box<dyn FnOnce(&mut Draft) -> Option<Answer> + Send>,
+    pub run: Change,
 }
 
 /// What the writer shares with readers.
@@ -67,6 +74,8 @@ pub(super) struct Writer {
     pub broken: bool,
     /// Up to where the journal before the oldest version but one was folded.
     pub folded_to: u64,
+    /// When tokens that have run out were dropped last.
+    pub cleaned_at: Timestamp,
 }
 
 impl Writer {
@@ -86,12 +95,22 @@ impl Writer {
 
     fn commit(&mut self, jobs: Vec<Job>) {
         let before = self.shared.snapshot.load_full();
-        let mut work =
-            Work { state: before.clone(), head: self.head, batch: Batch::default(), answers: Vec::new() };
+        let mut work = Work {
+            state: before.clone(),
+            head: self.head,
+            batch: Batch::default(),
+            answers: Vec::new(),
+            clean: false,
+        };
+        let now = Timestamp::now();
+        if now.duration_since(self.cleaned_at) > CLEAN_EVERY {
+            work.clean = true;
+            self.cleaned_at = now;
+        }
         for job in jobs {
             work.take(job, &self.shared.key);
         }
-        let Work { state, mut head, mut batch, answers } = work;
+        let Work { state, mut head, mut batch, answers, .. } = work;
         if answers.is_empty() {
             return;
         }
@@ -158,6 +177,8 @@ struct Work {
     head: Head,
     batch: Batch,
     answers: Vec<Answer>,
+    /// Drop tokens that have run out with the next accepted commit.
+    clean: bool,
 }
 
 impl Work {
@@ -166,6 +187,9 @@ impl Work {
         let mut draft = Draft::of(&self.state, Timestamp::now());
         // A change that panics is dropped with its draft; its caller sees the answer channel close.
         let Ok(Some(answer)) = catch_unwind(AssertUnwindSafe(|| run(&mut draft))) else { return };
+        if std::mem::take(&mut self.clean) {
+            draft.identity.forget_expired(draft.now);
+        }
         match self.add(draft, &author, key) {
             Ok(()) => self.answers.push(answer),
             Err(error) => answer(Err(error)),
@@ -173,17 +197,16 @@ impl Work {
     }
 
     fn add(&mut self, draft: Draft, author: &Author, key: &StoreKey) -> Result<(), StoreError> {
-        let Draft { config, applied, identity, mut ledger, audit, now, comment, base_sequence } = draft;
-        let older = self.state.clone();
+        let Draft { config, applied, identity, mut ledger, audit, now, comment, base: older } = draft;
         let objects = key.sealing(|| config.row_changes_since(&older.config))?;
-        let sequence = base_sequence + u64::from(!objects.is_empty());
+        let sequence = older.sequence + u64::from(!objects.is_empty());
         ledger.settle(older.ledger.counters.last_version, sequence);
         ledger.prune(config.history.max_versions as usize);
         let mut newer = Snapshot { revision: older.revision, sequence, config, applied, identity, ledger };
         let mut rows = Batch::default();
         key.sealing(|| rows.add_changes(&newer, &older))?;
         if !objects.is_empty() {
-            let entry = journal::Entry::new(author, now, comment, base_sequence, &objects)?;
+            let entry = journal::Entry::new(author, now, comment, older.sequence, &objects)?;
             rows.journal.push((sequence, encode(&entry)));
         }
         rows.objects = objects;

@@ -48,7 +48,7 @@ impl Column {
         }
     }
     /// Counted from the newest, which is 0.
-    pub(super) fn from_newest(&self, back: usize) -> f64 {
+    pub(super) fn counted_back(&self, back: usize) -> f64 {
         let Some(index) = self.len().checked_sub(back + 1) else { return f64::NAN };
         match self {
             Self::Narrow(ring) => f64::from(ring[index]),

@@ -106,8 +106,10 @@ pub fn read(path: &Path, now: u32) -> Result<SeriesStore, FileError> {
     let mut body = Vec::new();
     ZlibDecoder::new(packed).take(LARGEST_BODY).read_to_end(&mut body).map_err(|_| FileError::Damaged)?;
     let mut store = decode(&body)?;
-    store.tiers.iter_mut().for_each(|tier| tier.forget_from(now.saturating_add(1)));
-    store.folds.iter_mut().for_each(|fold| fold.forget_from(now.saturating_add(1)));
+    // Seconds are rounded, so the newest may lie half a second ahead.
+    let future = now.saturating_add(2);
+    store.tiers.iter_mut().for_each(|tier| tier.forget_from(future));
+    store.folds.iter_mut().for_each(|fold| fold.forget_from(future));
     Ok(store)
 }
 

@@ -55,7 +55,7 @@ impl Tier {
         let mut points: Vec<Point> = (0..self.times.len().min(most))
             .filter_map(|back| {
                 let t = self.times[self.times.len() - 1 - back];
-                track.from_newest(back).map(|(v, min, max)| Point { t, v, min, max })
+                track.counted_back(back).map(|(v, min, max)| Point { t, v, min, max })
             })
             .collect();
         points.reverse();
@@ -81,10 +81,10 @@ impl Track {
             max.pop_newest();
         }
     }
-    fn from_newest(&self, back: usize) -> Option<(f64, f64, f64)> {
-        let v = self.v.from_newest(back);
+    fn counted_back(&self, back: usize) -> Option<(f64, f64, f64)> {
+        let v = self.v.counted_back(back);
         let (min, max) = match &self.range {
-            Some((min, max)) => (min.from_newest(back), max.from_newest(back)),
+            Some((min, max)) => (min.counted_back(back), max.counted_back(back)),
             None => (v, v),
         };
         (!v.is_nan()).then_some((v, min, max))

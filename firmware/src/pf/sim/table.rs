@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -65,15 +66,8 @@ pub fn entries_of_file(text: &str) -> Result<Vec<Entry>, BadEntry> {
         .collect()
 }
 
-/// Counters of `pfctl -vT show`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TableCounters {
-    pub matched: u64,
-    pub not_matched: u64,
-}
-
 /// A pf table.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Table {
     /// Networks by address and then prefix length, one entry per network.
     v4: Vec<(Ipv4Net, bool)>,
@@ -85,10 +79,16 @@ pub struct Table {
     pub persist: bool,
     /// `const`: cannot be changed once loaded.
     pub constant: bool,
-    pub counters: TableCounters,
+    matched: AtomicU64,
+    not_matched: AtomicU64,
 }
 
 impl Table {
+    /// An empty table that stays when no rule names it.
+    pub fn persistent() -> Self {
+        Self { persist: true, ..Self::default() }
+    }
+
     /// Makes the table hold exactly these entries; a network that comes twice counts as it came first.
     pub fn replace(&mut self, entries: impl IntoIterator<Item = Entry>) {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -139,14 +139,16 @@ impl Table {
     }
 
     /// Whether the table matches an address, as a rule asks.
-    pub fn lookup(&mut self, address: IpAddr) -> bool {
+    pub fn lookup(&self, address: IpAddr) -> bool {
         let hit = self.test(address);
-        if hit {
-            self.counters.matched += 1;
-        } else {
-            self.counters.not_matched += 1;
-        }
+        let counter = if hit { &self.matched } else { &self.not_matched };
+        counter.fetch_add(1, Ordering::Relaxed);
         hit
+    }
+
+    /// Lookups that matched, and those that did not (`pfctl -vvsT`).
+    pub fn lookups(&self) -> (u64, u64) {
+        (self.matched.load(Ordering::Relaxed), self.not_matched.load(Ordering::Relaxed))
     }
 
     pub fn len(&self) -> usize {
@@ -280,6 +282,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn as_a_naive_list(entries in prop::collection::vec(small_net(), 0..40), probes in prop::collection::vec(0u32..=0xffff, 60),
                            later in prop::collection::vec(small_net(), 0..5)) {

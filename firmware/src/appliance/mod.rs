@@ -1,0 +1,175 @@
+//! The composition: rooms put together to an appliance that answers. Called by `main`; nothing uses it.
+
+pub mod ask;
+pub mod sandbox;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::server::{Limits, Listen, Server, ServerError};
+use crate::api::{self, App};
+use crate::apply::url_tables::UrlTables;
+use crate::apply::{Applier, ApplyError};
+use crate::auth::{Auth, AuthError};
+use crate::config::setup::{Admin, AdminPassword};
+use crate::config::{Config, Document};
+use crate::live::fanout::StreamLimits;
+use crate::live::sources::Sources;
+use crate::live::{ApiCounters, Deps, Live};
+use crate::pf::Pf;
+use crate::platform::Platform;
+use crate::platform::geoip::GeoIp;
+use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
+
+/// What differs between a sandbox and the real machine.
+pub struct Parts {
+    /// Holds the store, keys, series, databases.
+    pub state_dir: PathBuf,
+    pub pf: Arc<dyn Pf>,
+    pub platform: Arc<dyn Platform>,
+    pub auth: crate::auth::Options,
+    /// Files that rules name are written below it.
+    pub root: PathBuf,
+    /// URL tables may be fetched from private and loopback servers.
+    pub inside_allowed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("{what}: {reason}")]
+    Input { what: String, reason: String },
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// An appliance in this process: its rules are loaded and its tasks run; it does not listen yet.
+pub struct Appliance {
+    pub app: Arc<App>,
+}
+
+impl Appliance {
+    /// Opens the store and puts the rooms together.
+    pub async fn assemble(parts: Parts) -> Result<Self, StartError> {
+        let store = Store::open(&parts.state_dir)?;
+        let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
+        auth.start().await?;
+        let traffic = Arc::new(ApiCounters::default());
+        let applier = Applier::with_root(
+            store.clone(),
+            parts.pf.clone(),
+            parts.platform.clone(),
+            Arc::new(GeoIp::new(parts.state_dir.join("geoip"))),
+            Arc::new(UrlTables::new(parts.state_dir.join("url-tables"), parts.inside_allowed)),
+            parts.root,
+        );
+        let live = Live::start(Deps {
+            store: store.clone(),
+            pf: parts.pf.clone(),
+            platform: parts.platform.clone(),
+            counters: traffic.clone(),
+            state_dir: Some(parts.state_dir),
+            sources: Sources::default(),
+            limits: StreamLimits::default(),
+        });
+        let app = App {
+            after_write: vec![api::config::auto_snapshot(store.clone())],
+            gate: Arc::new(auth.clone()),
+            store,
+            auth,
+            pf: parts.pf,
+            platform: parts.platform,
+            applier,
+            live,
+            traffic,
+        };
+        Ok(Self { app: Arc::new(app) })
+    }
+
+    /// Whether nothing was ever configured.
+    pub fn is_new(&self) -> bool {
+        let snapshot = self.app.store.snapshot();
+        snapshot.sequence == 0 && snapshot.config.row_changes_since(&Config::default()).is_empty()
+    }
+
+    /// Stores a first configuration, and its administrator if there is one.
+    pub async fn set_up(&self, config: Config, admin: Option<Admin>) -> Result<(), StartError> {
+        let author = Author::system("setup");
+        let stored = self.app.store.commit(&author, move |draft: &mut Draft| {
+            draft.config = config.clone();
+            draft.applied = config;
+            draft.audit.push(NewAudit {
+                action: "config_changed",
+                source: "setup",
+                details: "first configuration stored".into(),
+                ..NewAudit::default()
+            });
+            Ok::<(), StoreError>(())
+        });
+        stored.await.map_err(|error| match error {
+            CommitError::Refused(error) | CommitError::Store(error) => error,
+        })?;
+        if let Some(admin) = admin {
+            let new = crate::auth::NewAdmin {
+                username: admin.username,
+                password: match admin.password {
+                    AdminPassword::Plain(text) => crate::auth::AdminPassword::Plain(text),
+                    AdminPassword::Hash(hash) => crate::auth::AdminPassword::Hash(hash),
+                },
+                totp_secret: admin.totp_secret.map(|secret| secret.expose().to_owned()),
+                recovery_codes: admin.recovery_codes.iter().map(|code| code.expose().to_owned()).collect(),
+                require_totp: admin.totp_enabled,
+            };
+            self.app.auth.create_admin(new).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads the rules and starts what runs for the life of the process. A ruleset that pf refuses is reported;
+    /// the appliance comes up all the same, with what pf holds.
+    pub async fn start(&self) -> Result<(), ApplyError> {
+        let outcome = self.app.applier.start().await;
+        note(&self.app.store, "daemon_started", format!("aifw {} started", env!("CARGO_PKG_VERSION"))).await;
+        smol::spawn(self.app.applier.clone().run()).detach();
+        let auth = self.app.auth.clone();
+        smol::spawn(async move { auth.housekeeping().await }).detach();
+        outcome.map(|_| ())
+    }
+
+    /// Listens; when this returns, requests are answered.
+    pub fn listen(&self, places: &[Listen], options: api::Options) -> Result<Server, ServerError> {
+        let app = api::app_with(self.app.clone(), api::routes(), options);
+        Server::start(app, places, Limits::default(), 0)
+    }
+
+    /// Finishes what is being worked on, and closes the store.
+    pub async fn stop(self, server: Server) {
+        blocking::unblock(move || server.shutdown(Duration::from_secs(5))).await;
+        self.app.live.stop().await;
+        note(&self.app.store, "daemon_stopped", "aifw stopped".into()).await;
+        self.app.store.close();
+    }
+}
+
+async fn note(store: &Store, action: &'static str, details: String) {
+    let author = Author::system("system");
+    let noted = store.commit(&author, move |draft: &mut Draft| {
+        draft.audit.push(NewAudit { action, source: "system", details, ..NewAudit::default() });
+        Ok::<(), StoreError>(())
+    });
+    if let Err(error) = noted.await {
+        log::error!("{action}: {error}");
+    }
+}
+
+/// Reads a file that the command line names.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    std::fs::read(path)
+        .map_err(|error| StartError::Input { what: path.display().to_string(), reason: error.to_string() })
+}

@@ -1,0 +1,261 @@
+//! `aifw sandbox`: the appliance on a development host, without privileges. pf is the simulator, traffic comes
+//! from captures, the machine's interfaces are simulated; nothing outside the state directory is touched. It
+//! says what it is.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::{Appliance, Parts, StartError, read};
+use crate::api::server::{Listen, Pem, Tls, tls};
+use crate::api::{Cors, Options};
+use crate::config::setup::Setup;
+use crate::config::{Config, Timestamp};
+use crate::pf::Pf;
+use crate::pf::sim::replay::{self, Capture};
+use crate::pf::sim::{SimInterface, Simulator};
+use crate::platform::sandbox::Sandbox;
+use crate::platform::{Interface, Platform};
+
+/// Options of `aifw sandbox`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "target/appliance")]
+    state: PathBuf,
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The real address is written there once requests are answered
+    #[arg(long, value_name = "FILE")]
+    address_file: Option<PathBuf>,
+    /// Unattended setup file (JSON), used when the state directory is new
+    #[arg(long, value_name = "FILE")]
+    setup: Option<PathBuf>,
+    /// A capture (pcap or pcapng) whose packets go through the rules; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    replay: Vec<PathBuf>,
+    /// Replay again and again
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Replay so many times faster than captured; 0 = as fast as possible
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    speed: f64,
+    /// A directory with a static web UI, served at /
+    #[arg(long, value_name = "DIR")]
+    ui: Option<PathBuf>,
+    /// Serve TLS, with a self-signed certificate that is kept in the state directory
+    #[arg(long)]
+    tls: bool,
+    /// Allow plain HTTP on an address that others can reach
+    #[arg(long)]
+    plain_http_anywhere: bool,
+    /// Also listen on this Unix socket, for root and the user who runs this
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Origins that a browser may call from, comma separated; * = any
+    #[arg(long, value_name = "LIST", default_value = "*")]
+    cors: String,
+    /// Speak to identity providers on loopback in plain HTTP (tests)
+    #[arg(long, hide = true)]
+    insecure_loopback: bool,
+}
+
+/// Interfaces of the sandbox when no setup file says otherwise.
+fn default_setup() -> Vec<u8> {
+    let file = json!({
+        "wan_interface": "em0", "wan_mode": "static", "wan_ip": "203.0.113.2/24", "wan_gateway": "203.0.113.1",
+        "lan_interface": "em1", "lan_ip": "192.168.1.1/24", "nat_enabled": true, "dhcp_enabled": true,
+        "dns_servers": ["192.0.2.53"],
+    });
+    file.to_string().into_bytes()
+}
+
+/// Runs until INT or TERM.
+pub fn run(arguments: Arguments) -> Result<(), StartError> {
+    smol::block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<(), StartError> {
+    let stop = stop_signal()?;
+    let state = arguments.state.clone();
+    let platform = Arc::new(Sandbox::new(&state));
+    let simulator = Arc::new(Simulator::new(Vec::new()));
+    let root = state.join("root");
+    let files = root.clone();
+    simulator.set_files(move |name| std::fs::read_to_string(files.join(name.trim_start_matches('/'))));
+    let captures: Vec<(PathBuf, Capture)> = arguments
+        .replay
+        .iter()
+        .map(|path| match Capture::open(path) {
+            Ok(capture) => Ok((path.clone(), capture)),
+            Err(error) => {
+                Err(StartError::Input { what: path.display().to_string(), reason: error.to_string() })
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    let appliance = Appliance::assemble(Parts {
+        state_dir: state.clone(),
+        pf: simulator.clone(),
+        platform: platform.clone(),
+        auth: crate::auth::Options {
+            insecure_loopback: arguments.insecure_loopback,
+            ..crate::auth::Options::from_env()
+        },
+        root,
+        inside_allowed: true,
+    })
+    .await?;
+    if appliance.is_new() {
+        let setup = match &arguments.setup {
+            Some(path) => {
+                let parsed = Setup::parse(&read(path)?, Timestamp::now());
+                parsed.map_err(|error| StartError::Input {
+                    what: path.display().to_string(),
+                    reason: error.to_string(),
+                })?
+            }
+            None => Setup::parse_without_admin(&default_setup(), Timestamp::now())
+                .map_err(|error| StartError::Input { what: "setup".into(), reason: error.to_string() })?,
+        };
+        setup.warnings.iter().for_each(|warning| eprintln!("[!] {warning}"));
+        appliance.set_up(setup.config, setup.admin).await?;
+    }
+    connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+    if let Err(error) = appliance.start().await {
+        eprintln!("[ERROR] the applied rules could not be loaded: {error}");
+    }
+    let mut places = vec![place(&arguments, &state)?];
+    places.extend(arguments.socket.clone().map(Listen::Local));
+    let options =
+        Options { cors: Cors::parse(&arguments.cors), ui: arguments.ui.clone(), ..Options::default() };
+    let server = appliance.listen(&places, options)?;
+    let scheme = if arguments.tls { "https" } else { "http" };
+    let address = server.addresses().first().copied().unwrap_or(arguments.listen);
+    println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
+    if appliance.app.store.snapshot().identity.users.is_empty() {
+        println!(
+            "[!] no user yet: the first who registers (POST /api/v1/auth/register) becomes the administrator"
+        );
+    }
+    if let Some(file) = &arguments.address_file {
+        let temporary = file.with_extension("new");
+        std::fs::write(&temporary, format!("{address}\n"))?;
+        std::fs::rename(&temporary, file)?;
+    }
+    for (path, capture) in captures {
+        println!("[OK] replaying {} ({} packets)", path.display(), capture.len());
+        let simulator = simulator.clone();
+        let options = replay::Options { speed: arguments.speed, repeat: arguments.repeat };
+        smol::spawn(async move {
+            replay::replay(&simulator, &capture, options, &replay::Progress::default()).await;
+        })
+        .detach();
+    }
+    smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
+    stop.recv().await.ok();
+    println!("[OK] stopping");
+    appliance.stop(server).await;
+    if let Some(file) = &arguments.address_file {
+        std::fs::remove_file(file).ok();
+    }
+    Ok(())
+}
+
+/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for.
+fn place(arguments: &Arguments, state: &Path) -> Result<Listen, StartError> {
+    if arguments.tls {
+        let pem = certificate(state)?;
+        let tls = Tls::new(&pem)
+            .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+        return Ok(Listen::Tls(arguments.listen, tls));
+    }
+    Ok(match arguments.plain_http_anywhere {
+        true => Listen::PlainAnywhere(arguments.listen),
+        false => Listen::Plain(arguments.listen),
+    })
+}
+
+/// The certificate of this state directory, made at the first start.
+fn certificate(state: &Path) -> Result<Pem, StartError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
+    if let (Ok(certificate), Ok(key_text)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
+        return Ok(Pem { certificate, key: key_text });
+    }
+    let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
+    let pem = tls::self_signed(&names)
+        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
+    file.write_all(pem.key.as_bytes())?;
+    std::fs::write(&cert, &pem.certificate)?;
+    Ok(pem)
+}
+
+/// Gives platform and simulator the interfaces that the configuration names.
+fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
+    let system = &config.system;
+    let side = |name: &Option<crate::config::InterfaceName>, own: Option<IpNet>, fallback: &str| {
+        let name = name.as_ref()?.to_string();
+        let own = own.or_else(|| fallback.parse().ok());
+        Some(Interface { name, up: true, addresses: own.into_iter().collect(), ..Interface::default() })
+    };
+    // A WAN that asks for its address is given this one here, where nobody answers.
+    let wan = side(&system.wan_interface, system.wan_ip, "203.0.113.2/24");
+    let lan = side(&system.lan_interface, system.lan_ip, "192.168.1.1/24");
+    let mut interfaces: Vec<Interface> = [wan, lan].into_iter().flatten().collect();
+    for (number, interface) in interfaces.iter_mut().enumerate() {
+        interface.mac = Some(format!("02:00:00:00:00:{:02x}", number + 1));
+    }
+    let gateway = system.wan_gateway.or_else(|| "203.0.113.1".parse().ok());
+    let simulated = interfaces.iter().map(|interface| {
+        let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
+        let known = SimInterface::new(&interface.name, interface.addresses.clone());
+        match gateway.filter(holds) {
+            Some(gateway) => known.with_gateway(gateway),
+            None => known,
+        }
+    });
+    simulator.set_interfaces(simulated.collect());
+    platform.set_interfaces(interfaces);
+}
+
+/// What passes the simulator is what the interfaces count.
+async fn count_traffic(simulator: Arc<Simulator>, platform: Arc<Sandbox>) {
+    let mut before: HashMap<String, [u64; 4]> = HashMap::new();
+    loop {
+        async_io::Timer::after(Duration::from_millis(500)).await;
+        for now in simulator.interfaces().unwrap_or_default() {
+            let sums = [now.packets_in, now.bytes_in, now.packets_out, now.bytes_out];
+            let old = before.insert(now.name.clone(), sums).unwrap_or_default();
+            let grown: [u64; 4] = std::array::from_fn(|at| sums[at].saturating_sub(old[at]));
+            platform.count(&now.name, true, grown[0], grown[1]);
+            platform.count(&now.name, false, grown[2], grown[3]);
+        }
+    }
+}
+
+/// Receives once when the process is asked to end.
+fn stop_signal() -> Result<async_channel::Receiver<()>, StartError> {
+    let mut signals = async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term])?;
+    let (sender, receiver) = async_channel::bounded(1);
+    smol::spawn(async move {
+        use futures_lite::StreamExt;
+        signals.next().await;
+        sender.send(()).await.ok();
+    })
+    .detach();
+    Ok(receiver)
+}
+
+/// The sandbox says what it is.
+pub fn is_sandbox(platform: &dyn Platform) -> bool {
+    platform.kind() == "sandbox"
+}

@@ -1,0 +1,85 @@
+//! Sources of live data that other areas fill in: intrusion detection, VPN, the daemons, countries. Until an
+//! area gives one, its part of a tick is absent and its series are empty.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::view::{IdsView, ServiceView, TunnelView};
+use crate::platform::geoip::GeoIp;
+
+/// What the intrusion detection system tells. Counters are cumulative.
+#[derive(Debug, Clone, Default)]
+pub struct IdsSample {
+    pub view: IdsView,
+    /// Its ring of alerts: bytes used, bytes at most, alerts in it.
+    pub buffer_bytes: u64,
+    pub buffer_max_bytes: u64,
+    pub buffer_count: u64,
+    /// Alerts by kind.
+    pub port_scans: u64,
+    pub floods: u64,
+    pub brute_force: u64,
+}
+
+/// The intrusion detection system. May block; asked every 5 s.
+pub trait IdsSource: Send + Sync {
+    /// `None` while it does not answer.
+    fn sample(&self) -> Option<IdsSample>;
+}
+
+/// The VPN tunnels. May block; asked every 10 s.
+pub trait VpnSource: Send + Sync {
+    fn tunnels(&self) -> Vec<TunnelView>;
+}
+
+/// The daemons. May block; asked every 10 s. Exactly those of [`ServiceView::NAMES`], in that order.
+pub trait ServiceSource: Send + Sync {
+    fn services(&self) -> Vec<ServiceView>;
+}
+
+/// Which country an address belongs to. May block.
+pub trait CountrySource: Send + Sync {
+    /// ISO 3166-1 alpha-2.
+    fn country(&self, ip: IpAddr) -> Option<String>;
+}
+
+impl CountrySource for GeoIp {
+    fn country(&self, ip: IpAddr) -> Option<String> {
+        self.database().locate(ip).country_code
+    }
+}
+
+/// A line of the system log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemLine {
+    pub at: crate::config::Timestamp,
+    /// The program that wrote it.
+    pub program: String,
+    pub text: String,
+}
+
+/// The system log. May block; read when somebody asks for it.
+pub trait SystemLog: Send + Sync {
+    /// The newest `most` lines, newest first.
+    fn tail(&self, most: usize) -> Vec<SystemLine>;
+}
+
+/// The sources that are there.
+#[derive(Clone, Default)]
+pub struct Sources {
+    pub ids: Option<Arc<dyn IdsSource>>,
+    pub vpn: Option<Arc<dyn VpnSource>>,
+    pub services: Option<Arc<dyn ServiceSource>>,
+    pub countries: Option<Arc<dyn CountrySource>>,
+    pub system_log: Option<Arc<dyn SystemLog>>,
+}
+
+impl ServiceView {
+    /// The daemons of the appliance, as clients know them.
+    pub const NAMES: [&str; 4] = ["rDNS", "rDHCP", "rTIME", "TrafficCop"];
+
+    /// What is true while nothing starts them.
+    pub fn none_installed() -> Vec<Self> {
+        Self::NAMES.map(|name| Self { name, running: false, enabled: false }).to_vec()
+    }
+}

@@ -1,0 +1,149 @@
+//! FreeBSD, the appliance's own platform: the base system's tools through argument vectors, their answers read by
+//! pure functions (`freebsd/*`). What changes seldom is asked for seldom, since every question is a process.
+//! Compiles on every host; the tools are FreeBSD's.
+
+mod cached;
+mod interfaces;
+mod routes;
+mod storage;
+mod sysctl;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cached::Cached;
+
+use super::{Disk, Interface, Memory, Platform, PlatformError, Vitals, resolv};
+use crate::tool::Tool;
+
+/// These tools answer in milliseconds; one that does not is stuck.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The machine itself.
+#[derive(Debug)]
+pub struct FreeBsd {
+    /// Where the tools lie, if not where FreeBSD has them.
+    folder: Option<PathBuf>,
+    mounts: Cached<Vec<storage::Mount>>,
+    routes: Cached<routes::Routes>,
+    resident: Cached<u64>,
+}
+
+impl Default for FreeBsd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FreeBsd {
+    pub fn new() -> Self {
+        Self {
+            folder: None,
+            mounts: Cached::new(Duration::from_secs(30)),
+            routes: Cached::new(Duration::from_secs(5)),
+            resident: Cached::new(Duration::from_secs(5)),
+        }
+    }
+
+    /// The tools of another folder.
+    pub fn with_tools(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: Some(folder.into()), ..Self::new() }
+    }
+
+    /// Runs a tool that must succeed, and answers what it printed.
+    fn ask(&self, path: &str, arguments: &[&str]) -> Result<String, PlatformError> {
+        let path = Path::new(path);
+        let name = path.file_name().unwrap_or_default();
+        let program = self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(name));
+        let failed =
+            |reason: String| PlatformError::Tool { tool: name.to_string_lossy().into_owned(), reason };
+        let ended =
+            Tool::new(program, LIMIT).run(arguments, "").map_err(|error| failed(error.to_string()))?;
+        if ended.success() {
+            return Ok(ended.stdout);
+        }
+        let said = ended.stderr.trim();
+        Err(failed(match (said, ended.code) {
+            ("", Some(code)) => format!("it ended with {code}"),
+            ("", None) => "it was killed".into(),
+            (said, _) => said.into(),
+        }))
+    }
+
+    /// Reads JSON that a tool printed with libxo(3).
+    fn ask_json<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        arguments: &[&str],
+    ) -> Result<T, PlatformError> {
+        let text = self.ask(path, &[&["--libxo", "json"], arguments].concat())?;
+        serde_json::from_str(&text).map_err(|error| PlatformError::Tool {
+            tool: path.rsplit('/').next().unwrap_or(path).into(),
+            reason: format!("its answer cannot be read: {error}"),
+        })
+    }
+
+    fn disks(&self) -> Result<Vec<Disk>, PlatformError> {
+        let mounts = self.mounts.get(|| {
+            let table: storage::MountTable = self.ask_json("/sbin/mount", &[])?;
+            Ok::<_, PlatformError>(table.of_disks())
+        })?;
+        Ok(storage::usage_of(&mounts))
+    }
+
+    /// Memory of this process.
+    fn resident(&self) -> Result<u64, PlatformError> {
+        self.resident.get(|| {
+            let pid = std::process::id().to_string();
+            let text = self.ask("/bin/ps", &["-o", "rss=", "-p", &pid])?;
+            Ok(sysctl::read_resident(&text).unwrap_or(0))
+        })
+    }
+}
+
+impl Platform for FreeBsd {
+    fn kind(&self) -> &'static str {
+        "freebsd"
+    }
+
+    fn interfaces(&self) -> Result<Vec<Interface>, PlatformError> {
+        let text = self.ask("/sbin/ifconfig", &["-f", "inet:cidr,inet6:cidr", "-a"])?;
+        let mut interfaces = interfaces::read(&text);
+        // -b bytes, -d drops, -n no names.
+        let counters: interfaces::Counters = self.ask_json("/usr/bin/netstat", &["-i", "-b", "-d", "-n"])?;
+        counters.add_to(&mut interfaces);
+        Ok(interfaces)
+    }
+
+    fn vitals(&self) -> Result<Vitals, PlatformError> {
+        let text = self.ask("/sbin/sysctl", sysctl::QUESTION)?;
+        let values = sysctl::Values::read(&text);
+        let routes = self.routes.get(|| {
+            let table: routes::Table = self.ask_json("/usr/bin/netstat", &["-r", "-n"])?;
+            Ok::<_, PlatformError>(table.inet())
+        })?;
+        let cpu = values.cpu();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Ok(Vitals {
+            cpu_busy: cpu.busy,
+            cpu_total: cpu.total,
+            cpu_cores: u32::try_from(values.number("hw.ncpu")).unwrap_or(0),
+            memory: Memory { resident: self.resident()?, ..values.memory() },
+            disks: self.disks()?,
+            // Totals since boot (-I), in the extended form (-x).
+            disk_io: storage::read_disk_io(&self.ask("/usr/sbin/iostat", &["-I", "-x"])?),
+            uptime_secs: values.boot_time().map_or(0, |boot| now.saturating_sub(boot)),
+            hostname: values.text("kern.hostname").to_owned(),
+            os_version: format!("{} {}", values.text("kern.ostype"), values.text("kern.osrelease")),
+            // No file, no servers: that is how the system takes it too.
+            dns_servers: resolv::name_servers(
+                &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            ),
+            default_gateway: routes.gateway,
+            route_count: routes.count,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
