@@ -18,7 +18,7 @@ use super::spec::{Limits, ServiceSpec};
 /// Starts the program of a spec with its output in pipes.
 pub fn start(spec: &ServiceSpec) -> io::Result<Child> {
     let mut command = Command::new(&spec.program);
-    command.args(&spec.args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(&spec.args).env_clear();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
@@ -107,7 +107,10 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
         let (sender, receiver) = mpsc::channel::<Order>();
         let thread = std::thread::Builder::new().name("children".into()).spawn(move || {
             for (command, answer) in receiver {
-                answer.send(async_process::Command::from(command).spawn()).ok();
+                // Set here: what was set before the conversion would not count.
+                let mut command = async_process::Command::from(command);
+                command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                answer.send(command.spawn()).ok();
             }
         });
         thread.map(|_| sender).ok()

@@ -49,8 +49,7 @@ impl Log {
     pub async fn follow(&self, pipe: impl AsyncRead + Unpin) {
         let mut reader = BufReader::new(pipe);
         let mut line: Vec<u8> = Vec::new();
-        loop {
-            let Ok(chunk) = reader.fill_buf().await else { break };
+        while let Ok(chunk) = reader.fill_buf().await {
             if chunk.is_empty() {
                 break;
             }

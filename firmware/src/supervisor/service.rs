@@ -62,6 +62,7 @@ pub(super) enum Order {
 }
 
 type Answer = async_channel::Sender<Result<(), SupervisorError>>;
+type Sent = (Order, Answer);
 
 /// A child under supervision.
 pub(super) struct Service {
@@ -69,7 +70,7 @@ pub(super) struct Service {
     spec: Mutex<ServiceSpec>,
     status: Mutex<Status>,
     log: Arc<Log>,
-    orders: (async_channel::Sender<(Order, Answer)>, async_channel::Receiver<(Order, Answer)>),
+    orders: (async_channel::Sender<Sent>, async_channel::Receiver<Sent>),
 }
 
 /// How a run came to its end.
@@ -82,6 +83,8 @@ enum Ended {
 }
 
 const TAIL: usize = 20;
+/// How long the pipes of a child that has ended are read on.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl Service {
     pub fn new(spec: ServiceSpec) -> Arc<Self> {
@@ -260,7 +263,7 @@ impl Service {
         }
     }
 
-    async fn pause(&self, delay: Duration) -> Option<(Order, Answer)> {
+    async fn pause(&self, delay: Duration) -> Option<Sent> {
         let wait = async {
             Timer::after(delay).await;
             None
@@ -269,7 +272,7 @@ impl Service {
     }
 
     /// Waits until those it depends on run; an order that is not a start ends the wait.
-    async fn wait_for_others(&self, supervisor: &Supervisor, spec: &ServiceSpec) -> Option<(Order, Answer)> {
+    async fn wait_for_others(&self, supervisor: &Supervisor, spec: &ServiceSpec) -> Option<Sent> {
         for other in &spec.after {
             let ready = async {
                 // An unknown dependency is no reason to wait for ever.
@@ -307,13 +310,14 @@ impl Service {
         };
         let pid = process.id();
         self.change(supervisor, |status| status.pid = Some(pid));
+        let mut followers = Vec::new();
         if let Some(pipe) = process.stdout.take() {
             let log = self.log.clone();
-            smol::spawn(async move { log.follow(pipe).await }).detach();
+            followers.push(smol::spawn(async move { log.follow(pipe).await }));
         }
         if let Some(pipe) = process.stderr.take() {
             let log = self.log.clone();
-            smol::spawn(async move { log.follow(pipe).await }).detach();
+            followers.push(smol::spawn(async move { log.follow(pipe).await }));
         }
         let ended = self.watch(supervisor, spec, &mut process, waiting).await;
         match &ended {
@@ -322,6 +326,16 @@ impl Service {
         }
         // What the child itself left behind goes with it.
         child::signal_group(pid, Signal::SIGKILL);
+        // Its last words are in the pipes. A descendant that left the group may hold them open.
+        let heard = async {
+            for follower in followers {
+                follower.await;
+            }
+        };
+        let patience = async {
+            Timer::after(LAST_WORDS).await;
+        };
+        future::or(heard, patience).await;
         ended
     }
 
@@ -377,7 +391,7 @@ impl Service {
 
     /// The next order that is not a start. A start is answered at once when the child runs; while it is being
     /// started the caller is told so by the answer to its own order.
-    async fn other_order(&self, running: Option<()>) -> Option<(Order, Answer)> {
+    async fn other_order(&self, running: Option<()>) -> Option<Sent> {
         loop {
             match self.orders.1.recv().await {
                 Ok((Order::Start, answer)) => {

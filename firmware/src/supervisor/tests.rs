@@ -97,7 +97,7 @@ fn a_child_that_ignores_term_is_killed_with_its_children() {
             if let Some(line) = supervisor.log("stubborn", 1).unwrap().pop() {
                 break Pid::from_raw(line.line.parse().unwrap());
             }
-            smol::future::yield_now().await;
+            async_io::Timer::after(Duration::from_millis(5)).await;
         };
         let pid = pid_of(&supervisor.status("stubborn").unwrap());
         supervisor.stop("stubborn").await.unwrap();
