@@ -9,7 +9,6 @@ use std::sync::mpsc;
 
 use async_process::Child;
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, User};
 
@@ -50,15 +49,28 @@ pub fn start(spec: &ServiceSpec) -> io::Result<Child> {
     spawn_on_lasting_thread(command)
 }
 
+/// Sets both limits of a resource. libc's own call, since its type and nix's differ from system to system.
+macro_rules! limit {
+    ($resource:expr, $value:expr) => {{
+        #[allow(clippy::unnecessary_cast)] // u64 here, i64 there
+        let value = $value as libc::rlim_t;
+        let both = libc::rlimit { rlim_cur: value, rlim_max: value };
+        // SAFETY: setrlimit(2) reads the structure behind the pointer, which lives across the call.
+        if unsafe { libc::setrlimit($resource, &raw const both) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }};
+}
+
 fn apply_limits(limits: Limits) -> io::Result<()> {
     if let Some(files) = limits.open_files {
-        setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
+        limit!(libc::RLIMIT_NOFILE, files);
     }
     if let Some(bytes) = limits.address_space {
-        setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
+        limit!(libc::RLIMIT_AS, bytes);
     }
     if !limits.core_files {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        limit!(libc::RLIMIT_CORE, 0_u64);
     }
     Ok(())
 }

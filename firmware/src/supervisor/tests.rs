@@ -227,3 +227,20 @@ fn no_child_outlives_a_killed_supervisor() {
     }
     panic!("the child outlived its supervisor");
 }
+
+#[test]
+fn limits_are_set_before_the_program_runs() {
+    block_on(async {
+        let supervisor = Supervisor::new();
+        let mut spec = sh("limited", "ulimit -n; ulimit -c; exec sleep 1000");
+        spec.limits = Limits { open_files: Some(64), ..Limits::default() };
+        supervisor.define(spec);
+        supervisor.start("limited").await.unwrap();
+        while supervisor.log("limited", 2).unwrap().len() < 2 {
+            async_io::Timer::after(Duration::from_millis(5)).await;
+        }
+        supervisor.shutdown().await;
+        let lines: Vec<String> = supervisor.log("limited", 2).unwrap().into_iter().map(|l| l.line).collect();
+        assert_eq!(lines, ["64", "0"]);
+    });
+}
