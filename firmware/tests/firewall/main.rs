@@ -4,6 +4,10 @@
 
 mod loaded;
 mod objects;
+mod packets;
 mod properties;
 mod rig;
 mod rules;
+mod url_tables;
+mod watched;
+mod written;
