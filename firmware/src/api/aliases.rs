@@ -1,11 +1,16 @@
 //! `/aliases`: named addresses and ports (contract/firewall.md §5). A write fills the pf tables at once.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::{InEffect, Lists, Resource, Undo, Written, collection, config_changed};
+use super::resource::{Data, InEffect, Lists, Resource, Undo, Written, collection, config_changed};
 use super::rules::ask;
 use super::{ApiError, App, Route};
+use crate::apply::ApplyError;
+use crate::apply::url_tables::{UrlTableStatus, UrlTables};
+use crate::compile::Environment;
 use crate::config::alias::{self, AliasRequest};
 use crate::config::{Alias, AliasKind, Collection, Config, Id, Permission, Refusal, TableName, Timestamp};
 use crate::store::{Author, Draft, NewAudit};
@@ -25,8 +30,23 @@ pub struct AliasView<'a> {
     enabled: bool,
     /// Seconds between fetches of a URL table; null = 24 hours.
     refresh_secs: Option<u32>,
+    /// URL tables only: what their servers have given; else null.
+    url_status: Option<UrlTableStatus>,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// The copies of URL tables, as of a number of fetches.
+#[derive(Clone)]
+pub struct Copies {
+    tables: Arc<UrlTables>,
+    fetches: u64,
+}
+
+impl PartialEq for Copies {
+    fn eq(&self, other: &Self) -> bool {
+        self.fetches == other.fetches
+    }
 }
 
 /// Aliases.
@@ -37,7 +57,8 @@ impl Resource for Aliases {
     type Request = AliasRequest;
     type View<'a> = AliasView<'a>;
     type Schema = InEffect<AliasView<'static>>;
-    type Context = ();
+    type Answer = Data<Self::Schema>;
+    type Context = Copies;
     type Order = (TableName, Id);
 
     const PATHS: (&'static str, &'static str) = ("/aliases", "/aliases/{id}");
@@ -82,8 +103,11 @@ impl Resource for Aliases {
     fn order(alias: &Alias) -> Self::Order {
         (alias.name.clone(), alias.id)
     }
-    async fn context(_: &App) {}
-    fn view<'a>(alias: &'a Alias, _: &'a ()) -> AliasView<'a> {
+    async fn context(app: &App) -> Copies {
+        let tables = app.applier.machine().url_tables.clone();
+        Copies { fetches: tables.fetches(), tables }
+    }
+    fn view<'a>(alias: &'a Alias, copies: &'a Copies) -> AliasView<'a> {
         AliasView {
             id: alias.id,
             name: &alias.name,
@@ -92,11 +116,12 @@ impl Resource for Aliases {
             description: alias.description.as_deref(),
             enabled: alias.enabled,
             refresh_secs: alias.refresh_secs,
+            url_status: (alias.alias_type == AliasKind::UrlTable).then(|| copies.tables.status(alias.id)),
             created_at: alias.created_at,
             updated_at: alias.updated_at,
         }
     }
-    fn audit(author: &Author, written: &Written<Alias>, _: &Draft) -> NewAudit {
+    fn audit(author: &Author, written: &Written<Alias>, _: &Draft, _: &Environment) -> NewAudit {
         let what = match written {
             Written::Replaced { before, after } if before.name != after.name => {
                 format!("alias {} updated, now {}", before.name, after.name)
@@ -109,10 +134,10 @@ impl Resource for Aliases {
         "Alias deleted".into()
     }
 
-    /// Fills the tables. Where pf is there and refuses, the write is taken back; where pf is not there, it gets
+    /// Fills its table. Where pf is there and refuses, the write is taken back; where pf is not there, it gets
     /// them when it is.
     async fn act(app: &App, author: &Author, undo: Undo<Alias>) -> Result<(), ApiError> {
-        let Err(error) = app.applier.fill_alias_tables().await else { return Ok(()) };
+        let Err(error) = fill(app, &undo).await else { return Ok(()) };
         if ask(app, |pf| pf.info().is_err()).await {
             log::warn!("alias tables are not filled: {error}");
             return Ok(());
@@ -127,6 +152,11 @@ impl Resource for Aliases {
             .await?;
         Err(ApiError::new(500, format!("pf refused the table, nothing was changed: {error}")))
     }
+}
+
+async fn fill(app: &App, write: &Undo<Alias>) -> Result<(), ApplyError> {
+    let Some(alias) = write.after.as_ref().or(write.before.as_ref()) else { return Ok(()) };
+    app.applier.fill_alias(alias.id, write.before.as_ref().map(|before| before.name.clone())).await
 }
 
 /// Undoes a write, unless somebody has written the alias since.

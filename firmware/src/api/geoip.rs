@@ -7,8 +7,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::{InEffect, Lists, Resource, Written, collection, config_changed};
+use super::resource::{Data, InEffect, Lists, Resource, Written, collection, config_changed};
+use super::rules::{environment, rehearse};
 use super::{Access, ApiError, App, Call, Reply, Route};
+use crate::compile::{self, Environment};
 use crate::config::geoip::{Country, GeoIpRequest};
 use crate::config::{
     Collection, Config, GeoIpAction, GeoIpRule, Id, Label, Permission, Refusal, Status, Timestamp,
@@ -68,6 +70,7 @@ impl Resource for GeoIpRules {
     type Request = GeoIpRequest;
     type View<'a> = GeoIpView<'a>;
     type Schema = InEffect<GeoIpView<'static>>;
+    type Answer = Data<Self::Schema>;
     type Context = Counts;
     type Order = (Country, Id);
 
@@ -130,7 +133,22 @@ impl Resource for GeoIpRules {
             updated_at: rule.updated_at,
         }
     }
-    fn audit(author: &Author, written: &Written<GeoIpRule>, _: &Draft) -> NewAudit {
+    async fn environment(app: &App) -> Environment {
+        environment(app).await
+    }
+    async fn rehearse(
+        app: &App,
+        environment: &Environment,
+        config: &Config,
+        rule: GeoIpRule,
+    ) -> Result<(), ApiError> {
+        if rule.status == Status::Disabled {
+            return Ok(());
+        }
+        let lines = compile::geoip_lines(config, environment, &rule);
+        rehearse(app, "aifw-geoip", lines.join("\n")).await
+    }
+    fn audit(author: &Author, written: &Written<GeoIpRule>, _: &Draft, _: &Environment) -> NewAudit {
         let rule = written.object();
         NewAudit {
             rule_id: Some(rule.id),

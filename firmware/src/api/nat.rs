@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::resource::{Data, InEffect, Lists, Message, Resource, Written, collection, config_changed};
-use super::rules::{ReorderRequest, ask, loaded};
+use super::rules::{ReorderRequest, ask, environment, loaded, refused, rehearse};
 use super::{Access, ApiError, App, Call, Reply, Route};
 use crate::compile::{self, Environment};
 use crate::config::nat::{NatRequest, Redirect};
@@ -57,6 +57,7 @@ impl Resource for Nat {
     type Request = NatRequest;
     type View<'a> = NatView<'a>;
     type Schema = InEffect<NatView<'static>>;
+    type Answer = Data<Self::Schema>;
     type Context = ();
     type Order = (u64, Id);
 
@@ -112,7 +113,28 @@ impl Resource for Nat {
             updated_at: rule.updated_at,
         }
     }
-    fn audit(author: &Author, written: &Written<NatRule>, draft: &Draft) -> NewAudit {
+    async fn environment(app: &App) -> Environment {
+        environment(app).await
+    }
+    async fn rehearse(
+        app: &App,
+        environment: &Environment,
+        config: &Config,
+        rule: NatRule,
+    ) -> Result<(), ApiError> {
+        // What is switched off loads nothing, and must be possible to switch off.
+        if rule.status == Status::Disabled {
+            return Ok(());
+        }
+        let lines = compile::nat_lines(config, environment, &rule).map_err(|error| refused(error.reason))?;
+        rehearse(app, ANCHOR, lines.join("\n")).await
+    }
+    fn audit(
+        author: &Author,
+        written: &Written<NatRule>,
+        draft: &Draft,
+        environment: &Environment,
+    ) -> NewAudit {
         let rule = written.object();
         NewAudit {
             action: match written {
@@ -123,7 +145,7 @@ impl Resource for Nat {
             source: "nat_engine",
             details: format!(
                 "nat: {} (user {})",
-                compiled_lines(&draft.config, &Environment::empty(), rule).join("; "),
+                compiled_lines(&draft.config, environment, rule).join("; "),
                 author.name
             ),
             rule_id: Some(rule.id),

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::reply::JSON;
 use super::{Access, ApiError, App, Call, Reply, Route};
+use crate::compile::Environment;
 use crate::config::{Collection, Config, Id, Object, Permission, Refusal, Timestamp, request};
 use crate::store::{Author, Draft, NewAudit, Snapshot};
 
@@ -33,6 +34,24 @@ pub struct ListOf<T> {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Message {
     pub message: String,
+}
+
+/// `{"data": …, "warnings": […]}`: what is stored, and what about it may not be as its author expects.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Warned<T> {
+    pub data: T,
+    pub warnings: Vec<String>,
+}
+
+/// What pf counted for an object; all null while pf holds no line of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Counters {
+    /// How often pf looked at its lines.
+    pub evaluations: Option<u64>,
+    pub packets: Option<u64>,
+    pub bytes: Option<u64>,
+    /// States that it has made and that are still there.
+    pub states: Option<u64>,
 }
 
 /// What a write did to an object.
@@ -65,11 +84,13 @@ impl<'a, T> Written<'a, T> {
 pub trait Resource: Send + Sync + Sized + 'static {
     type Object: Object<Key = Id>;
     /// Body of POST and PUT.
-    type Request: DeserializeOwned + JsonSchema + Send + 'static;
+    type Request: DeserializeOwned + JsonSchema + Clone + Send + 'static;
     /// The object as answers show it, without `in_effect`.
     type View<'a>: Serialize;
     /// The schema of a view with `in_effect`.
     type Schema: JsonSchema;
+    /// The schema of the answer to POST and PUT.
+    type Answer: JsonSchema;
     /// What views need beside the object; two equal contexts give equal views.
     type Context: Clone + PartialEq + Send + Sync + 'static;
     type Order: Ord;
@@ -84,6 +105,8 @@ pub trait Resource: Send + Sync + Sized + 'static {
     const WRITE: Permission;
     /// Whether single objects can be read, by `GET` of the second path.
     const HAS_GET: bool = true;
+    /// Whether `?counters=true` adds [`Counters`] to each object of an answer.
+    const COUNTS: bool = false;
     /// Status for an id that is no UUID.
     const BAD_ID: u16 = 400;
 
@@ -106,8 +129,34 @@ pub trait Resource: Send + Sync + Sized + 'static {
     fn order(object: &Self::Object) -> Self::Order;
     fn context(app: &App) -> impl Future<Output = Self::Context> + Send;
     fn view<'a>(object: &'a Self::Object, context: &'a Self::Context) -> Self::View<'a>;
+    /// What the machine is like, for resources whose lines depend on it.
+    fn environment(_: &App) -> impl Future<Output = Environment> + Send {
+        std::future::ready(Environment::empty())
+    }
+    /// Refuses, before anything is stored, what the machine would not take.
+    fn rehearse(
+        _: &App,
+        _: &Environment,
+        _: &Config,
+        _: Self::Object,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// What about a stored object may surprise its author; `None` where answers have no warnings.
+    fn warnings(_: &Config, _: &Environment, _: &Self::Object) -> Option<Vec<String>> {
+        None
+    }
+    /// What pf has counted, by object. Asked only where [`Resource::COUNTS`].
+    fn counters(_: &App) -> impl Future<Output = HashMap<Id, Counters>> + Send {
+        std::future::ready(HashMap::new())
+    }
     /// The audit entry of a write; the user's name is in `author`.
-    fn audit(author: &Author, written: &Written<Self::Object>, draft: &Draft) -> NewAudit;
+    fn audit(
+        author: &Author,
+        written: &Written<Self::Object>,
+        draft: &Draft,
+        environment: &Environment,
+    ) -> NewAudit;
     /// `Rule <id> deleted`.
     fn deleted(id: &Id) -> String;
     /// What acts at once on a write, after its commit; `undo` takes the write back.
@@ -132,23 +181,44 @@ pub fn collection<R: Resource>(lists: &Arc<Lists<R>>) -> Vec<Route> {
     let mut routes = vec![
         Route::new("GET", all, read, on_list, move |call| list(lists.clone(), call))
             .answers::<ListOf<R::Schema>>(200)
-            .with_query(PAGING),
+            .with_query(if R::COUNTS { PAGING_AND_COUNTERS } else { PAGING }),
         Route::new("POST", all, write, on_create, create::<R>)
             .takes::<R::Request>()
-            .answers::<Data<R::Schema>>(201),
+            .answers::<R::Answer>(201),
         Route::new("PUT", one, write, on_replace, replace::<R>)
             .takes::<R::Request>()
-            .answers::<Data<R::Schema>>(200),
+            .answers::<R::Answer>(200),
         Route::new("DELETE", one, write, on_delete, delete::<R>).answers::<Message>(200),
     ];
     if R::HAS_GET {
-        routes.push(Route::new("GET", one, read, on_get, get::<R>).answers::<Data<R::Schema>>(200));
+        let route = Route::new("GET", one, read, on_get, get::<R>).answers::<Data<R::Schema>>(200);
+        routes.push(if R::COUNTS { route.with_query(COUNTERS) } else { route });
     }
     routes
 }
 
 pub const PAGING: &[(&str, &str)] =
     &[("limit", "at most this many rows; all unless given"), ("offset", "rows to leave out at the start")];
+const COUNTERS: &[(&str, &str)] =
+    &[("counters", "true adds evaluations, packets, bytes and states, as pf counts them")];
+const PAGING_AND_COUNTERS: &[(&str, &str)] = &[PAGING[0], PAGING[1], COUNTERS[0]];
+
+/// What pf has counted, if the request asks for it.
+async fn wanted_counters<R: Resource>(call: &Call) -> Result<Option<HashMap<Id, Counters>>, ApiError> {
+    if !R::COUNTS || call.query_as::<bool>("counters", "true or false")? != Some(true) {
+        return Ok(None);
+    }
+    Ok(Some(R::counters(&call.app).await))
+}
+
+/// Appends figures to a serialised object.
+fn add_counters(row: &mut Vec<u8>, counters: Counters) {
+    row.pop();
+    row.push(b',');
+    // Numbers in a struct: serialising them has no way to fail.
+    let figures = serde_json::to_vec(&counters).unwrap_or_default();
+    row.extend_from_slice(figures.get(1..).unwrap_or_default());
+}
 
 /// The object's id in the path.
 pub fn id_of<R: Resource>(call: &Call) -> Result<Id, ApiError> {
@@ -163,10 +233,18 @@ fn missing<R: Resource>(id: &Id) -> ApiError {
 }
 
 /// An object as an answer shows it: its view, and whether the applied configuration holds it exactly.
-fn shown<R: Resource>(object: &R::Object, in_effect: bool, context: &R::Context) -> Vec<u8> {
+fn shown<R: Resource>(
+    object: &R::Object,
+    in_effect: bool,
+    context: &R::Context,
+    counters: Option<Counters>,
+) -> Vec<u8> {
     let mut text = br#"{"data":"#.to_vec();
     text.extend(open_fragment::<R>(object, context));
     text.extend_from_slice(tail(in_effect));
+    if let Some(counters) = counters {
+        add_counters(&mut text, counters);
+    }
     text.push(b'}');
     text
 }
@@ -192,42 +270,54 @@ async fn get<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     let id = id_of::<R>(&call)?;
     let snapshot = call.app.store.snapshot();
     let object = R::collection(&snapshot.config).get(&id).ok_or_else(|| missing::<R>(&id))?;
+    let counters = wanted_counters::<R>(&call).await?.map(|all| all.get(&id).copied().unwrap_or_default());
     let context = R::context(&call.app).await;
-    Ok(Reply::bytes(200, JSON, shown::<R>(object, in_effect::<R>(&snapshot.applied, object), &context)))
+    let in_effect = in_effect::<R>(&snapshot.applied, object);
+    Ok(Reply::bytes(200, JSON, shown::<R>(object, in_effect, &context, counters)))
 }
 
 async fn create<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     let wanted: R::Request = request::parse(&call.body)?;
+    let environment = R::environment(&call.app).await;
+    let snapshot = call.app.store.snapshot();
+    let candidate = R::create(wanted.clone(), Timestamp::now(), &snapshot.config)?;
+    R::rehearse(&call.app, &environment, &snapshot.config, candidate).await?;
     let author = call.author();
-    let by = author.clone();
+    let (by, known) = (author.clone(), environment.clone());
     let object = call
         .app
         .store
         .commit(&author, move |draft| {
             let object = R::create(wanted, draft.now, &draft.config)?;
             let id = object.key();
-            let audit = R::audit(&by, &Written::Added(&object), draft);
+            let audit = R::audit(&by, &Written::Added(&object), draft, &known);
             draft.audit.push(audit);
             R::collection_mut(&mut draft.config).insert(object);
             R::collection(&draft.config).get(&id).cloned().ok_or_else(|| missing::<R>(&id))
         })
         .await?;
     R::act(&call.app, &author, Undo { before: None, after: Some(object.clone()) }).await?;
-    answer::<R>(&call, &object, 201).await
+    answer::<R>(&call, &object, &environment, 201).await
 }
 
 async fn replace<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     let id = id_of::<R>(&call)?;
     let wanted: R::Request = request::parse(&call.body)?;
+    let environment = R::environment(&call.app).await;
+    let snapshot = call.app.store.snapshot();
+    let stored = R::collection(&snapshot.config).get(&id).ok_or_else(|| missing::<R>(&id))?;
+    let candidate = R::replace(wanted.clone(), stored, Timestamp::now(), &snapshot.config)?;
+    R::rehearse(&call.app, &environment, &snapshot.config, candidate).await?;
     let author = call.author();
-    let by = author.clone();
+    let (by, known) = (author.clone(), environment.clone());
     let (before, after) = call
         .app
         .store
         .commit(&author, move |draft| {
             let stored = R::collection(&draft.config).get(&id).cloned().ok_or_else(|| missing::<R>(&id))?;
             let after = R::replace(wanted, &stored, draft.now, &draft.config)?;
-            let audit = R::audit(&by, &Written::Replaced { before: &stored, after: &after }, draft);
+            let written = Written::Replaced { before: &*stored, after: &after };
+            let audit = R::audit(&by, &written, draft, &known);
             draft.audit.push(audit);
             // What changes nothing stays the same object, and so in effect and out of the history.
             if after != *stored {
@@ -241,11 +331,12 @@ async fn replace<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     if !Arc::ptr_eq(&before, &after) {
         R::act(&call.app, &author, Undo { before: Some(before), after: Some(after.clone()) }).await?;
     }
-    answer::<R>(&call, &after, 200).await
+    answer::<R>(&call, &after, &environment, 200).await
 }
 
 async fn delete<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     let id = id_of::<R>(&call)?;
+    let environment = R::environment(&call.app).await;
     let author = call.author();
     let by = author.clone();
     let gone = call
@@ -254,7 +345,7 @@ async fn delete<R: Resource>(call: Call) -> Result<Reply, ApiError> {
         .commit(&author, move |draft| {
             let stored = R::collection(&draft.config).get(&id).cloned().ok_or_else(|| missing::<R>(&id))?;
             R::may_delete(&draft.config, &stored)?;
-            let audit = R::audit(&by, &Written::Removed(&stored), draft);
+            let audit = R::audit(&by, &Written::Removed(&stored), draft, &environment);
             draft.audit.push(audit);
             R::collection_mut(&mut draft.config).remove(&id);
             R::follow(&mut draft.config, &Written::Removed(&stored));
@@ -265,10 +356,23 @@ async fn delete<R: Resource>(call: Call) -> Result<Reply, ApiError> {
     Ok(Reply::message(R::deleted(&id)))
 }
 
-async fn answer<R: Resource>(call: &Call, object: &Arc<R::Object>, status: u16) -> Result<Reply, ApiError> {
+async fn answer<R: Resource>(
+    call: &Call,
+    object: &Arc<R::Object>,
+    environment: &Environment,
+    status: u16,
+) -> Result<Reply, ApiError> {
     let context = R::context(&call.app).await;
-    let in_effect = in_effect::<R>(&call.app.store.snapshot().applied, object);
-    Ok(Reply::bytes(status, JSON, shown::<R>(object, in_effect, &context)))
+    let snapshot = call.app.store.snapshot();
+    let mut body = shown::<R>(object, in_effect::<R>(&snapshot.applied, object), &context, None);
+    if let Some(warnings) = R::warnings(&snapshot.config, environment, object) {
+        body.pop();
+        body.extend_from_slice(br#","warnings":"#);
+        // Text: serialising it has no way to fail.
+        body.extend(serde_json::to_vec(&warnings).unwrap_or_default());
+        body.push(b'}');
+    }
+    Ok(Reply::bytes(status, JSON, body))
 }
 
 async fn list<R: Resource>(lists: Arc<Lists<R>>, call: Call) -> Result<Reply, ApiError> {
@@ -276,12 +380,16 @@ async fn list<R: Resource>(lists: Arc<Lists<R>>, call: Call) -> Result<Reply, Ap
         (None, None) => None,
         _ => Some(call.page(usize::MAX, usize::MAX)?),
     };
+    let counters = wanted_counters::<R>(&call).await?;
     let context = R::context(&call.app).await;
     let list = lists.of(call.app.store.snapshot(), context).await;
     let total = list.places.len();
-    let reply = match page {
-        None => Reply::shared(JSON, list.body.clone()),
-        Some(page) => Reply::bytes(200, JSON, list.page(page.offset, page.limit)),
+    let reply = match (page, counters) {
+        (None, None) => Reply::shared(JSON, list.body.clone()),
+        (page, counters) => {
+            let (offset, limit) = page.map_or((0, usize::MAX), |page| (page.offset, page.limit));
+            Reply::bytes(200, JSON, list.page(offset, limit, counters.as_ref()))
+        }
     };
     Ok(reply.with_header("X-Total-Count", total.to_string()))
 }
@@ -351,13 +459,16 @@ impl<R: Resource> Serialised<R> {
         Self { config: config.clone(), applied, context, body: body.into(), places }
     }
 
-    fn page(&self, offset: usize, limit: usize) -> Vec<u8> {
+    fn page(&self, offset: usize, limit: usize, counters: Option<&HashMap<Id, Counters>>) -> Vec<u8> {
         let mut body = HEAD.to_vec();
         for (number, place) in self.places.iter().skip(offset).take(limit).enumerate() {
             if number > 0 {
                 body.push(b',');
             }
             body.extend_from_slice(self.body.get(place.row.clone()).unwrap_or_default());
+            if let Some(counters) = counters {
+                add_counters(&mut body, counters.get(&place.object.key()).copied().unwrap_or_default());
+            }
         }
         body.extend_from_slice(foot(self.places.len()).as_bytes());
         body

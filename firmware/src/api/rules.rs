@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resource::{Data, InEffect, Lists, Message, Resource, Written, collection, config_changed};
+use super::resource::{
+    Counters, Data, InEffect, Lists, Message, Resource, Warned, Written, collection, config_changed,
+};
 use super::{Access, ApiError, App, Call, Reply, Route};
 use crate::compile::{self, Environment};
 use crate::config::rule::{
@@ -16,7 +18,7 @@ use crate::config::{
     Address, Collection, Config, Id, InterfaceName, Invalid, Label, Permission, PortRange, Refusal, Rule,
     Status, TableName, Timestamp, request,
 };
-use crate::pf::{AnchorName, LoadedRule, Pf};
+use crate::pf::{AnchorName, LoadedRule, Pf, PfError};
 use crate::store::{Author, Draft, NewAudit};
 
 pub fn routes() -> Vec<Route> {
@@ -115,6 +117,15 @@ impl<'a> From<&'a Rule> for RuleView<'a> {
     }
 }
 
+/// As an answer describes it: the counters are there where they are asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CountedRule {
+    #[serde(flatten)]
+    rule: InEffect<RuleView<'static>>,
+    #[serde(flatten)]
+    counters: Option<Counters>,
+}
+
 /// Filter rules.
 pub struct Rules;
 
@@ -122,7 +133,8 @@ impl Resource for Rules {
     type Object = Rule;
     type Request = RuleRequest;
     type View<'a> = RuleView<'a>;
-    type Schema = InEffect<RuleView<'static>>;
+    type Schema = CountedRule;
+    type Answer = Warned<InEffect<RuleView<'static>>>;
     type Context = ();
     type Order = (u16, Timestamp, Id);
 
@@ -137,6 +149,7 @@ impl Resource for Rules {
     ];
     const READ: Permission = Permission::RulesRead;
     const WRITE: Permission = Permission::RulesWrite;
+    const COUNTS: bool = true;
 
     fn collection(config: &Config) -> &Collection<Rule> {
         &config.rules
@@ -162,7 +175,29 @@ impl Resource for Rules {
     fn view<'a>(rule: &'a Rule, _: &'a ()) -> RuleView<'a> {
         rule.into()
     }
-    fn audit(author: &Author, written: &Written<Rule>, draft: &Draft) -> NewAudit {
+    async fn environment(app: &App) -> Environment {
+        environment(app).await
+    }
+    async fn rehearse(
+        app: &App,
+        environment: &Environment,
+        config: &Config,
+        rule: Rule,
+    ) -> Result<(), ApiError> {
+        // What is switched off loads nothing, and must be possible to switch off.
+        if rule.status == Status::Disabled {
+            return Ok(());
+        }
+        let line = compile::rule_line(config, environment, &rule).map_err(|error| refused(error.reason))?;
+        rehearse(app, "aifw", line).await
+    }
+    fn warnings(config: &Config, environment: &Environment, rule: &Rule) -> Option<Vec<String>> {
+        Some(compile::rule_warnings(config, environment, rule))
+    }
+    async fn counters(app: &App) -> HashMap<Id, Counters> {
+        ask(app, counted).await
+    }
+    fn audit(author: &Author, written: &Written<Rule>, draft: &Draft, environment: &Environment) -> NewAudit {
         let rule = written.object();
         NewAudit {
             action: match written {
@@ -171,7 +206,11 @@ impl Resource for Rules {
                 Written::Removed(_) => "rule_removed",
             },
             source: "engine",
-            details: format!("pf: {} (user {})", compiled_line(&draft.config, rule), author.name),
+            details: format!(
+                "pf: {} (user {})",
+                compiled_line(&draft.config, environment, rule),
+                author.name
+            ),
             rule_id: Some(rule.id),
             ..NewAudit::default()
         }
@@ -181,9 +220,52 @@ impl Resource for Rules {
     }
 }
 
-/// The rule as it would stand in pf, as far as that is known without asking the machine.
-fn compiled_line(config: &Config, rule: &Rule) -> String {
-    compile::rule_line(config, &Environment::empty(), rule).unwrap_or_else(|error| format!("# {error}"))
+/// The rule as it would stand in pf.
+fn compiled_line(config: &Config, environment: &Environment, rule: &Rule) -> String {
+    compile::rule_line(config, environment, rule).unwrap_or_else(|error| format!("# {error}"))
+}
+
+/// What the compiler must know of the machine.
+pub(super) async fn environment(app: &App) -> Environment {
+    let machine = app.applier.machine().clone();
+    let config = app.store.snapshot().config.clone();
+    let look = move || machine.environment(&config, Timestamp::now());
+    // Interfaces of a real machine are asked of other programs.
+    if app.pf.is_simulated() { look() } else { blocking::unblock(look).await }
+}
+
+/// 400 with the reason why a rule would not load.
+pub(super) fn refused(reason: impl std::fmt::Display) -> ApiError {
+    ApiError::bad_request(format!("pf cannot have this rule: {reason}"))
+}
+
+/// Refuses the text of one rule where pf does; changes nothing. A pf that is not there refuses nothing.
+pub(super) async fn rehearse(app: &App, anchor: &'static str, text: String) -> Result<(), ApiError> {
+    match ask(app, move |pf| pf.check(Some(anchor), &text)).await {
+        Err(PfError::Refused { message, .. }) => Err(refused(message)),
+        _ => Ok(()),
+    }
+}
+
+/// Counters of the lines that carry a rule's own label, summed: a rule of several protocols or ports is several
+/// lines in pf.
+fn counted(pf: &dyn Pf) -> HashMap<Id, Counters> {
+    let mut all: HashMap<Id, Counters> = HashMap::new();
+    let (_, filter) = pf.rules(Some("aifw")).unwrap_or_default();
+    for line in filter {
+        let own = line.labels.iter().find_map(|label| label.strip_prefix("rule:")?.parse::<Id>().ok());
+        let Some(id) = own else { continue };
+        let sums = all.entry(id).or_default();
+        for (sum, more) in [
+            (&mut sums.evaluations, line.evaluations),
+            (&mut sums.packets, line.packets),
+            (&mut sums.bytes, line.bytes),
+            (&mut sums.states, line.states),
+        ] {
+            *sum = Some(sum.unwrap_or(0) + more);
+        }
+    }
+    all
 }
 
 /// Body of a reorder: the first is evaluated first.

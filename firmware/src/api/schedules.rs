@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::resource::{InEffect, Lists, Resource, Written, collection, config_changed};
+use super::resource::{Data, InEffect, Lists, Resource, Written, collection, config_changed};
 use super::{App, Route};
+use crate::compile::Environment;
 use crate::config::schedule::{self, ScheduleRequest};
 use crate::config::{Collection, Config, Id, Permission, Refusal, Schedule, Timestamp};
 use crate::store::{Author, Draft, NewAudit};
@@ -33,6 +34,7 @@ impl Resource for Schedules {
     type Request = ScheduleRequest;
     type View<'a> = ScheduleView<'a>;
     type Schema = InEffect<ScheduleView<'static>>;
+    type Answer = Data<Self::Schema>;
     type Context = ();
     type Order = (String, Id);
 
@@ -87,7 +89,7 @@ impl Resource for Schedules {
             created_at: schedule.created_at,
         }
     }
-    fn audit(author: &Author, written: &Written<Schedule>, _: &Draft) -> NewAudit {
+    fn audit(author: &Author, written: &Written<Schedule>, _: &Draft, _: &Environment) -> NewAudit {
         config_changed(author, format!("schedule {:?} {}", written.object().name, written.word()))
     }
     fn deleted(id: &Id) -> String {

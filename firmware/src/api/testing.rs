@@ -102,18 +102,19 @@ pub fn bare_app(dir: &Path) -> App {
     app_with_pf(dir, Arc::new(crate::pf::absent::Absent))
 }
 
-/// As [`bare_app`], with a packet filter.
+/// As [`bare_app`], with a packet filter. Files that rules name are below `root` in the directory.
 #[allow(clippy::expect_used)]
 pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
     let store = Store::open(dir).expect("a store can be made in the directory");
     let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
     let traffic = Arc::new(Traffic::default());
-    let applier = Applier::new(
+    let applier = Applier::with_root(
         store.clone(),
         pf.clone(),
         platform.clone(),
         Arc::new(GeoIp::new(dir.join("geoip"))),
         Arc::new(UrlTables::new(dir.join("url_tables"), true)),
+        dir.join("root"),
     );
     let (live, _) = Live::by_hand(live::Deps {
         store: store.clone(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::url_tables::UrlTables;
 use super::{ApplyError, Report, Step};
 use crate::compile::{self, Environment, InterfaceFacts};
-use crate::config::{AliasKind, Config, Id, TableName, Timestamp};
+use crate::config::{Alias, AliasKind, Config, Id, TableName, Timestamp};
 use crate::pf::sim::explain::BadQuestion;
 use crate::pf::sim::{Explanation, Question, SimInterface, Simulator};
 use crate::pf::{Pf, PfError};
@@ -67,11 +67,11 @@ pub struct Compiled {
 }
 
 impl Loaded {
-    /// Tables that changed without a load.
-    fn remember_tables(&mut self, tables: Vec<(TableName, Vec<String>)>) {
-        for (name, entries) in tables {
-            self.compiled.tables.retain(|(known, _)| *known != name);
-            self.compiled.tables.push((name, entries));
+    /// A table that changed without a load.
+    fn remember_table(&mut self, name: &TableName, entries: Vec<String>) {
+        match self.compiled.tables.iter_mut().find(|(known, _)| known == name) {
+            Some((_, held)) => *held = entries,
+            None => self.compiled.tables.push((name.clone(), entries)),
         }
         self.generation += 1;
     }
@@ -89,6 +89,11 @@ pub fn step_name(anchor: &str) -> &str {
         "aifw-geoip" => "geoip",
         other => other,
     }
+}
+
+/// The alias whose table has this name.
+fn table_named<'a>(config: &'a Config, name: &TableName) -> Option<&'a Arc<Alias>> {
+    config.aliases.find(name.as_str()).find(|alias| alias.alias_type.is_table())
 }
 
 fn hash_of(entries: &[String]) -> u64 {
@@ -127,38 +132,60 @@ impl Machine {
 
     /// Compiles and prints. Errors name the object that cannot be compiled.
     pub fn compile(&self, config: &Config) -> Result<Compiled, ApplyError> {
-        self.compile_at(config, Timestamp::now())
+        self.compile_at(config, config, Timestamp::now())
     }
 
-    /// As [`Machine::compile`], with the schedules that are open at `at`.
-    pub fn compile_at(&self, config: &Config, at: Timestamp) -> Result<Compiled, ApplyError> {
+    /// As [`Machine::compile`], with the schedules that are open at `at`, and the tables of `stored`: aliases
+    /// act when they are written, not when they are applied.
+    pub fn compile_at(
+        &self,
+        config: &Config,
+        stored: &Config,
+        at: Timestamp,
+    ) -> Result<Compiled, ApplyError> {
         let environment = self.environment(config, at);
         let firewall =
             compile::firewall(config, &environment).map_err(|error| step_error(error.step(), error))?;
         Ok(Compiled {
             main: firewall.main.to_string(),
             anchors: firewall.anchors.iter().map(|(name, rules)| (name.clone(), rules.to_string())).collect(),
-            tables: self.alias_tables(config),
+            tables: self.alias_tables(stored, config),
             files: firewall.files,
             warnings: firewall.warnings.iter().map(ToString::to_string).collect(),
         })
     }
 
-    /// The main ruleset's tables: one per host, network and URL alias; a disabled one is empty.
-    fn alias_tables(&self, config: &Config) -> Vec<(TableName, Vec<String>)> {
-        config
-            .aliases
-            .iter()
-            .filter(|alias| alias.alias_type != AliasKind::Port)
-            .map(|alias| {
-                let entries = match alias.alias_type {
-                    _ if !alias.enabled => Vec::new(),
-                    AliasKind::UrlTable => self.url_tables.entries(alias.id).to_vec(),
-                    _ => alias.entries.clone(),
-                };
-                (alias.name.clone(), entries)
-            })
-            .collect()
+    /// The main ruleset's tables: one per host, network and URL alias; a disabled one is empty. Names that only
+    /// the applied rules still use keep their table.
+    fn alias_tables(&self, stored: &Config, applied: &Config) -> Vec<(TableName, Vec<String>)> {
+        let tables = stored.aliases.iter().filter(|alias| alias.alias_type.is_table());
+        let mut all: Vec<_> =
+            tables.map(|alias| (alias.name.clone(), self.entries_of(alias).unwrap_or_default())).collect();
+        if !stored.aliases.same(&applied.aliases) {
+            let former = applied.aliases.iter().filter(|alias| table_named(stored, &alias.name).is_none());
+            let kept = former.filter_map(|alias| {
+                Some((alias.name.clone(), self.former_entries(stored, applied, &alias.name)?))
+            });
+            all.extend(kept);
+        }
+        all
+    }
+
+    /// What an alias's table holds; `None` for a port alias.
+    fn entries_of(&self, alias: &Alias) -> Option<Vec<String>> {
+        match alias.alias_type {
+            AliasKind::Port => None,
+            _ if !alias.enabled => Some(Vec::new()),
+            AliasKind::UrlTable => Some(self.url_tables.entries(alias.id).to_vec()),
+            AliasKind::Host | AliasKind::Network => Some(alias.entries.clone()),
+        }
+    }
+
+    /// What a table holds whose name no stored alias has any more: as long as applied rules name it, what its
+    /// alias holds, which may have another name now. Else it is `None`, and the table empty.
+    fn former_entries(&self, stored: &Config, applied: &Config, name: &TableName) -> Option<Vec<String>> {
+        let former = table_named(applied, name).filter(|alias| alias.is_used(applied))?;
+        self.entries_of(stored.aliases.get(&former.id).unwrap_or(former))
     }
 
     /// Whether pf would take all of it; changes nothing.
@@ -218,7 +245,10 @@ impl Machine {
         let mut done = |step: &str, detail: String| {
             report.steps.push(Step { step: step.into(), ok: true, detail });
         };
-        let changed = self.fill_tables(&compiled.tables, loaded)?;
+        let mut changed = 0;
+        for (name, entries) in &compiled.tables {
+            changed += usize::from(self.fill_table(name, entries, loaded)?);
+        }
         done("aliases", format!("{} tables, {changed} changed", compiled.tables.len()));
         if loaded.main.as_deref() != Some(&compiled.main) {
             self.pf.load(None, &compiled.main).map_err(|error| step_error("main", error))?;
@@ -236,55 +266,78 @@ impl Machine {
             }
             done(step, format!("{rules} rules in anchor {name}"));
         }
+        // Last, when no loaded rule names them any more.
+        let wanted: BTreeSet<&TableName> = compiled.tables.iter().map(|(name, _)| name).collect();
+        let known: Vec<TableName> = loaded.tables.keys().cloned().collect();
+        for name in known.iter().filter(|name| !wanted.contains(name)) {
+            self.empty_table(name, loaded)?;
+        }
         Ok(())
     }
 
-    /// Makes pf's tables hold these entries, and empties those that have gone. Returns how many changed.
-    fn fill_tables(
+    /// Makes one of pf's tables hold these entries. Returns whether it held others.
+    fn fill_table(
         &self,
-        tables: &[(TableName, Vec<String>)],
+        name: &TableName,
+        entries: &[String],
         loaded: &mut Loaded,
-    ) -> Result<usize, ApplyError> {
-        let wanted: BTreeSet<&TableName> = tables.iter().map(|(name, _)| name).collect();
-        let gone: Vec<TableName> =
-            loaded.tables.keys().filter(|name| !wanted.contains(name)).cloned().collect();
-        let mut changed = 0;
-        for name in gone {
-            self.pf.replace_table(&name, &[]).map_err(|error| step_error("aliases", error))?;
-            loaded.tables.remove(&name);
-            changed += 1;
+    ) -> Result<bool, ApplyError> {
+        let hash = hash_of(entries);
+        if loaded.tables.get(name) == Some(&hash) {
+            return Ok(false);
         }
-        for (name, entries) in tables {
-            let hash = hash_of(entries);
-            if loaded.tables.get(name) != Some(&hash) {
-                self.pf
-                    .replace_table(name, entries)
-                    .map_err(|error| step_error("aliases", format!("<{name}>: {error}")))?;
-                loaded.tables.insert(name.clone(), hash);
-                changed += 1;
+        self.pf
+            .replace_table(name, entries)
+            .map_err(|error| step_error("aliases", format!("<{name}>: {error}")))?;
+        loaded.tables.insert(name.clone(), hash);
+        Ok(true)
+    }
+
+    fn empty_table(&self, name: &TableName, loaded: &mut Loaded) -> Result<(), ApplyError> {
+        if loaded.tables.contains_key(name) {
+            self.pf.replace_table(name, &[]).map_err(|error| step_error("aliases", error))?;
+            loaded.tables.remove(name);
+        }
+        Ok(())
+    }
+
+    /// One alias's table alone, at once: filled as the stored configuration says. `former` is the name that the
+    /// alias had before a write; that table is emptied, unless the applied rules still name it: until they
+    /// are replaced, they must go on meeting the same addresses.
+    pub fn fill_alias(
+        &self,
+        stored: &Config,
+        applied: &Config,
+        alias: Id,
+        former: Option<&TableName>,
+    ) -> Result<(), ApplyError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stored.aliases.get(&alias);
+        if let Some(alias) = now
+            && let Some(entries) = self.entries_of(alias)
+            && self.fill_table(&alias.name, &entries, &mut loaded)?
+        {
+            loaded.remember_table(&alias.name, entries);
+        }
+        // The name that the applied rules know it by, if it has another now.
+        let applied_name = applied.aliases.get(&alias).map(|alias| &alias.name);
+        for name in former.into_iter().chain(applied_name) {
+            if table_named(stored, name).is_some() {
+                continue;
+            }
+            match self.former_entries(stored, applied, name) {
+                Some(entries) => {
+                    if self.fill_table(name, &entries, &mut loaded)? {
+                        loaded.remember_table(name, entries);
+                    }
+                }
+                None => {
+                    self.empty_table(name, &mut loaded)?;
+                    loaded.compiled.tables.retain(|(known, _)| known != name);
+                    loaded.generation += 1;
+                }
             }
         }
-        Ok(changed)
-    }
-
-    /// The tables alone, at once.
-    pub fn fill_alias_tables(&self, config: &Config) -> Result<usize, ApplyError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = self.alias_tables(config);
-        let changed = self.fill_tables(&tables, &mut loaded)?;
-        if changed > 0 {
-            loaded.compiled.tables.clear();
-            loaded.remember_tables(tables);
-        }
-        Ok(changed)
-    }
-
-    /// One table alone, at once (a URL table whose list has changed).
-    pub fn fill_table(&self, name: &TableName, entries: &[String]) -> Result<(), ApplyError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        self.pf.replace_table(name, entries).map_err(|error| step_error("aliases", error))?;
-        loaded.tables.insert(name.clone(), hash_of(entries));
-        loaded.remember_tables(vec![(name.clone(), entries.to_vec())]);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub use pending::Pending;
 use url_tables::UrlTables;
 
 use crate::config::document::RowError;
-use crate::config::{Config, Document, Id, Timestamp};
+use crate::config::{Config, Document, Id, TableName, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
@@ -151,11 +151,10 @@ impl Applier {
     /// a restart are pending after it. A revert that came due while the process was down happens here.
     pub async fn start(&self) -> Result<Report, ApplyError> {
         let turn = self.inner.turn.lock().await;
-        let applied = self.inner.store.snapshot().applied.clone();
         self.on_machine(|machine| machine.pf.set_enabled(true))
             .await
             .map_err(|error| ApplyError::Step { step: "pf".into(), reason: error.to_string() })?;
-        let outcome = self.load(&applied).await;
+        let outcome = self.load_applied().await;
         drop(turn);
         self.refresh_pending();
         self.revert_if_due().await;
@@ -234,7 +233,7 @@ impl Applier {
             .commit(author, move |draft: &mut Draft| {
                 let before = draft.base().clone();
                 change(draft).map_err(ReplaceError::Refused)?;
-                let compiled = machine.compile(&draft.applied)?;
+                let compiled = machine.compile_at(&draft.applied, &draft.config, Timestamp::now())?;
                 machine.check(&compiled)?;
                 if let Some(admin) = guarded {
                     lockout::check(&machine, &compiled, &draft.applied, admin)?;
@@ -295,11 +294,15 @@ impl Applier {
         .await
     }
 
-    /// Fills the pf tables of the stored aliases at once; rules stay as they are.
-    pub async fn fill_alias_tables(&self) -> Result<(), ApplyError> {
+    /// Fills the pf table of one stored alias at once; rules stay as they are. `former` is a name that it had
+    /// before; costs nothing for all the other aliases.
+    pub async fn fill_alias(&self, alias: Id, former: Option<TableName>) -> Result<(), ApplyError> {
         let _turn = self.inner.turn.lock().await;
-        let config = self.inner.store.snapshot().config.clone();
-        self.on_machine(move |machine| machine.fill_alias_tables(&config)).await.map(|_| ())
+        let snapshot = self.inner.store.snapshot();
+        self.on_machine(move |machine| {
+            machine.fill_alias(&snapshot.config, &snapshot.applied, alias, former.as_ref())
+        })
+        .await
     }
 
     async fn on_machine<T: Send + 'static>(&self, f: impl FnOnce(&Machine) -> T + Send + 'static) -> T {
@@ -317,9 +320,16 @@ impl Applier {
         .await
     }
 
-    async fn load(&self, config: &Config) -> Result<Report, ApplyError> {
-        let compiled = self.compile(config).await?;
-        self.load_compiled(config, compiled).await
+    /// Loads what was applied last; aliases are as they are stored.
+    async fn load_applied(&self) -> Result<Report, ApplyError> {
+        let snapshot = self.inner.store.snapshot();
+        let applied = snapshot.applied.clone();
+        let compiled = self
+            .on_machine(move |machine| {
+                machine.compile_at(&snapshot.applied, &snapshot.config, Timestamp::now())
+            })
+            .await?;
+        self.load_compiled(&applied, compiled).await
     }
 
     async fn load_compiled(&self, config: &Config, compiled: Compiled) -> Result<Report, ApplyError> {
@@ -349,19 +359,16 @@ impl Applier {
     /// states of rules whose window has closed are killed.
     pub async fn schedule_tick(&self, now: Timestamp) -> Result<bool, ApplyError> {
         let _turn = self.inner.turn.lock().await;
-        let applied = self.inner.store.snapshot().applied.clone();
+        let snapshot = self.inner.store.snapshot();
+        let applied = snapshot.applied.clone();
         let after = schedules::open(&applied, now);
         let before = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if before == after {
             return Ok(false);
         }
         let closed = schedules::closed_rules(&applied, &before, &after);
-        let compiled = {
-            let applied = applied.clone();
-            self.on_machine(move |machine| machine.compile_at(&applied, now)).await?
-        };
         self.on_machine(move |machine| {
-            machine.load(&compiled)?;
+            machine.load(&machine.compile_at(&snapshot.applied, &snapshot.config, now)?)?;
             machine.kill_states_of(closed);
             Ok::<(), ApplyError>(())
         })
@@ -401,12 +408,11 @@ impl Applier {
         }
         log::warn!("pf does not hold the applied rules; loading them again");
         let _turn = self.inner.turn.lock().await;
-        let applied = self.inner.store.snapshot().applied.clone();
         if let Err(error) = self.on_machine(|machine| machine.pf.set_enabled(true)).await {
             log::error!("pf: {error}");
         }
         self.on_machine(Machine::forget).await;
-        if let Err(error) = self.load(&applied).await {
+        if let Err(error) = self.load_applied().await {
             log::error!("loading the applied rules again: {error}");
         }
     }
@@ -416,16 +422,25 @@ impl Applier {
         loop {
             let config = self.inner.store.snapshot().config.clone();
             let (due, next) = self.inner.machine.url_tables.due(&config);
-            for alias in due {
-                self.on_machine(move |machine| {
-                    if machine.url_tables.refresh(&alias) {
-                        let entries = machine.url_tables.entries(alias.id);
-                        if let Err(error) = machine.fill_table(&alias.name, &entries) {
-                            log::error!("URL table {}: {error}", alias.name);
-                        }
-                    }
+            let idle = due.is_empty();
+            // Side by side: a server that does not answer holds up nobody else's list.
+            let fetches: Vec<_> = due
+                .into_iter()
+                .map(|alias| {
+                    let machine = self.inner.machine.clone();
+                    (alias.clone(), blocking::unblock(move || machine.url_tables.refresh(&alias)))
                 })
-                .await;
+                .collect();
+            for (alias, changed) in fetches {
+                if changed.await
+                    && let Err(error) = self.fill_alias(alias.id, None).await
+                {
+                    log::error!("URL table {}: {error}", alias.name);
+                }
+            }
+            if !idle {
+                // When those are due again is known only now.
+                continue;
             }
             let wait = async {
                 match next {

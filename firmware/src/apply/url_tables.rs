@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub struct UrlTables {
     directory: PathBuf,
     inside_allowed: bool,
     tables: Mutex<HashMap<Id, Table>>,
+    /// Counts fetches that have ended.
+    fetches: AtomicU64,
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
@@ -65,7 +68,8 @@ impl UrlTables {
     /// Copies are kept in `directory`. `inside_allowed`: private and loopback servers may be asked.
     pub fn new(directory: impl Into<PathBuf>, inside_allowed: bool) -> Self {
         let tables = Mutex::default();
-        Self { directory: directory.into(), inside_allowed, tables, wake: async_channel::bounded(1) }
+        let fetches = AtomicU64::default();
+        Self { directory: directory.into(), inside_allowed, tables, fetches, wake: async_channel::bounded(1) }
     }
 
     fn path(&self, id: Id) -> PathBuf {
@@ -93,6 +97,11 @@ impl UrlTables {
             fetched_at: table.stored.fetched_at,
             error: table.error.clone(),
         })
+    }
+
+    /// How many fetches have ended, well or not: while it stays, so does every status.
+    pub fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Acquire)
     }
 
     /// Makes every table due at once.
@@ -172,7 +181,7 @@ impl UrlTables {
         let fetched_at = if failed { before.fetched_at } else { Some(Timestamp::now()) };
         let stored = Stored { sources, fetched_at };
         self.keep(alias.id, &stored);
-        self.with_table(alias.id, |table| {
+        let changed = self.with_table(alias.id, |table| {
             let entries = union(&stored.sources);
             let changed = *table.entries != entries;
             if changed {
@@ -182,7 +191,9 @@ impl UrlTables {
             table.error = error;
             table.due = Some(Instant::now() + if failed { interval.min(RETRY) } else { interval });
             changed
-        })
+        });
+        self.fetches.fetch_add(1, Ordering::Release);
+        changed
     }
 
     fn keep(&self, id: Id, stored: &Stored) {

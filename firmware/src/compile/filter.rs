@@ -38,7 +38,7 @@ pub(super) fn ruleset(
     let mut countries: Vec<&TableName> = Vec::new();
     let mut waiting = [Some(Family::Inet), Some(Family::Inet6)];
     for rule in &rules {
-        let (line, warning) = match self::line(context, rule) {
+        let (line, warnings) = match self::line(context, rule) {
             Ok(line) => line,
             Err(Left::Out(why)) => {
                 output.warn(rule.id, why);
@@ -46,7 +46,7 @@ pub(super) fn ruleset(
             }
             Err(Left::Wrong(reason)) => return Err(error(rule, reason)),
         };
-        if let Some(warning) = warning {
+        for warning in warnings {
             output.warn(rule.id, warning);
         }
         if catches_all(rule) {
@@ -98,8 +98,8 @@ fn catches_all(rule: &Rule) -> bool {
 }
 
 /// The line of one rule, whatever its status, and what may surprise about it.
-pub(super) fn line(context: &Context<'_>, rule: &Rule) -> Result<(FilterRule, Option<String>), Left> {
-    let mut warning = None;
+pub(super) fn line(context: &Context<'_>, rule: &Rule) -> Result<(FilterRule, Vec<String>), Left> {
+    let mut warnings = Vec::new();
     let blocks = rule.action.blocks();
     let mut line = FilterRule::new(match rule.action {
         rule::Action::Pass => Action::Pass,
@@ -148,19 +148,19 @@ pub(super) fn line(context: &Context<'_>, rule: &Rule) -> Result<(FilterRule, Op
                 });
             }
             None => {
-                warning =
-                    Some(format!("no interface is in the network of gateway {hop}: passed without routing"));
+                warnings
+                    .push(format!("no interface is in the network of gateway {hop}: passed without routing"));
             }
         }
     }
     if !blocks {
         let (state, surprise) = state(rule);
         line.options.state = Some(state);
-        warning = warning.or(surprise);
+        warnings.extend(surprise);
     }
     line.options.labels.extend(rule.label.as_ref().map(|label| Text::nearest(label.as_str(), MAX_LABEL)));
     line.options.labels.push(Text::nearest(&format!("rule:{}", rule.id), MAX_LABEL));
-    Ok((line, warning))
+    Ok((line, warnings))
 }
 
 /// Only next hops are known; gateways by name are no part of this configuration.

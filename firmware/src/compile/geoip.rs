@@ -85,9 +85,7 @@ pub(super) fn ruleset(context: &Context<'_>, output: &mut Output) -> Ruleset {
         let path = file_of(&rule.country.as_str().to_ascii_lowercase());
         tables.extend(table(&name, &path));
         output.files.entry(path).or_insert_with(|| lines(&networks).collect());
-        let default = format!("geoip-block-{}", rule.country);
-        let label = rule.label.as_ref().map_or(default.as_str(), |label| label.as_str());
-        blocks.push(block(context, &name, false, None, &[label, &format!("geoip:{}", rule.id)]));
+        blocks.extend(lines_of(context, rule));
     }
     if allow && context.roles.wan.is_empty() {
         output.warnings.push(super::Warning {
@@ -99,12 +97,27 @@ pub(super) fn ruleset(context: &Context<'_>, output: &mut Output) -> Ruleset {
         let path = file_of("allow");
         tables.extend(table("geoip_allow", &path));
         output.files.insert(path, allowed);
-        for wan in &context.roles.wan {
-            blocks.push(block(context, "geoip_allow", true, Some(wan.into()), &["geoip-not-allowed"]));
-        }
+        blocks.extend(unless_allowed(context));
     }
-    let rules = blocks.into_iter().flatten().map(|rule| Item::Filter(rule).into());
+    let rules = blocks.into_iter().map(|rule| Item::Filter(rule).into());
     Ruleset { statements: tables.into_iter().chain(rules).collect() }
+}
+
+/// The lines of one rule, whatever its status, without the tables they name.
+pub(super) fn lines_of(context: &Context<'_>, rule: &GeoIpRule) -> Vec<FilterRule> {
+    if rule.action == GeoIpAction::Allow {
+        return unless_allowed(context).collect();
+    }
+    let default = format!("geoip-block-{}", rule.country);
+    let label = rule.label.as_ref().map_or(default.as_str(), |label| label.as_str());
+    let labels = [label, &format!("geoip:{}", rule.id)];
+    block(context, &rule.country.table_name(), false, None, &labels).into_iter().collect()
+}
+
+/// The lines of all rules that allow, together.
+fn unless_allowed(context: &Context<'_>) -> impl Iterator<Item = FilterRule> {
+    let wans = context.roles.wan.iter();
+    wans.filter_map(|wan| block(context, "geoip_allow", true, Some(wan.into()), &["geoip-not-allowed"]))
 }
 
 fn block(

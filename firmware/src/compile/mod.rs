@@ -8,6 +8,7 @@ mod geoip;
 mod main_ruleset;
 mod nat;
 mod pending;
+mod shadow;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use ipnet::IpNet;
 
 pub use pending::{Differs, differs};
 
-use crate::config::{Config, Id, InterfaceName, NatRule, Rule};
+use crate::config::{Config, GeoIpRule, Id, InterfaceName, NatRule, Rule, Status};
 use crate::pf::ast::{Item, Ruleset};
 
 /// Where the loaded text finds the networks of countries: `<directory>/<code>.txt` (lower case), `allow.txt`.
@@ -303,4 +304,33 @@ pub fn nat_lines(
         Err(Left::Out(why)) => Ok(vec![format!("# {why}")]),
         Err(Left::Wrong(reason)) => Err(nat::error(rule, reason)),
     }
+}
+
+/// The lines that a geo-IP rule would be, active or not, without the tables they name.
+pub fn geoip_lines(config: &Config, environment: &Environment, rule: &GeoIpRule) -> Vec<String> {
+    let lines = geoip::lines_of(&Context::new(config, environment), rule);
+    lines.into_iter().map(|line| Item::Filter(line).to_string()).collect()
+}
+
+/// What about an active filter rule may surprise its author: what compiling it says, and an earlier quick rule
+/// that leaves nothing for it. One pass over the rules.
+pub fn rule_warnings(config: &Config, environment: &Environment, rule: &Rule) -> Vec<String> {
+    if rule.status == Status::Disabled {
+        return Vec::new();
+    }
+    let context = Context::new(config, environment);
+    let mut warnings = match filter::line(&context, rule) {
+        Ok((_, warnings)) => warnings,
+        Err(Left::Out(why)) => return vec![why],
+        Err(Left::Wrong(reason)) => return vec![reason.to_string()],
+    };
+    if let Some(earlier) = shadow::shadowed_by(&context, rule) {
+        let label = earlier.label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+        warnings.push(format!(
+            "rule {}{label} stands earlier, is quick and matches every connection that this rule matches: this \
+             rule is never reached",
+            earlier.id
+        ));
+    }
+    warnings
 }

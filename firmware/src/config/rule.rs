@@ -277,10 +277,10 @@ impl Rule {
         ])?;
         if self.gateway.is_some() {
             if self.action.blocks() {
-                return Err(Invalid::new("gateway", "expected none, since the rule blocks"));
+                return Err(Invalid::new("gateway", "expected none (null), since the rule blocks"));
             }
             if self.direction == Direction::Any {
-                return Err(Invalid::new("gateway", "expected none with direction any: choose in or out"));
+                return Err(Invalid::new("gateway", "expected none (null) with direction any, or in or out"));
             }
         }
         let state = &self.state;
@@ -455,12 +455,7 @@ impl RuleRequest {
             quick: self.quick.or(stored.map(|rule| rule.quick)).unwrap_or(true),
             label: self.label,
             description: self.description,
-            gateway: self.gateway.or_keep(
-                // A kept gateway cannot stay where the request leaves no use for one.
-                stored
-                    .filter(|_| !self.action.0.blocks() && self.direction.0 != Direction::Any)
-                    .and_then(|rule| rule.gateway.clone()),
-            ),
+            gateway: self.gateway.or_keep(stored.and_then(|rule| rule.gateway.clone())),
             state,
             status: self.status.map(|word| word.0).or(stored.map(|rule| rule.status)).unwrap_or_default(),
             schedule_id: self.schedule_id,

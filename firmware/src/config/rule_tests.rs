@@ -194,7 +194,13 @@ fn put_keeps_and_clears_as_the_table_says() {
     };
     assert_eq!(bare, cleared);
     assert_eq!(replace(&stored, json!({"gateway": null})).unwrap().gateway, None);
-    assert_eq!(replace(&stored, json!({"action": "block"})).unwrap().gateway, None);
+    // A gateway is not dropped in silence.
+    for change in [json!({"action": "block"}), json!({"direction": "any"})] {
+        assert_eq!(replace(&stored, change.clone()).unwrap_err().field, "gateway");
+        let mut cleared = change;
+        cleared["gateway"] = Value::Null;
+        assert_eq!(replace(&stored, cleared).unwrap().gateway, None);
+    }
     assert_eq!(replace(&stored, json!({"state_options": null})).unwrap().state, StateOptions::default());
 }
 

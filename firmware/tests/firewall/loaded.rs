@@ -10,15 +10,12 @@ fn texts(rules: Vec<LoadedRule>) -> Vec<String> {
     rules.into_iter().map(|rule| rule.text).collect()
 }
 
-/// Translation, then filter lines of an anchor.
 fn lines(rig: &Rig, anchor: &str) -> Vec<String> {
-    let (translation, filter) = rig.pf.rules(Some(anchor)).unwrap_or_default();
-    texts(translation).into_iter().chain(texts(filter)).collect()
+    rig.lines(anchor)
 }
 
 async fn reload(rig: &Rig) {
-    let (status, answer) = rig.post("/reload", json!({"confirm": true})).await;
-    assert_eq!(status, 200, "{answer}");
+    rig.reload().await;
 }
 
 fn rule(action: &str, label: &str) -> Value {

@@ -4,34 +4,91 @@ use std::sync::Arc;
 
 use aifw::api::testing::{Client, app_with_pf};
 use aifw::api::{self, App};
+use aifw::config::{Config, InterfaceName};
 use aifw::pf::Pf;
 use aifw::pf::absent::Absent;
-use aifw::pf::sim::Simulator;
-use aifw::store::{AuditEntry, AuditFilter};
+use aifw::pf::sim::{SimInterface, Simulator};
+use aifw::store::{AuditEntry, AuditFilter, Author};
 use serde_json::Value;
 
 pub struct Rig {
     pub app: Arc<App>,
+    /// Holds every permission.
     pub client: Client,
     pub pf: Arc<dyn Pf>,
-    /// Holds every permission.
-    _dir: tempfile::TempDir,
+    /// What `pf` is in the end, unless there is none.
+    pub simulator: Arc<Simulator>,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
     pub fn new() -> Self {
-        Self::with_pf(Arc::new(Simulator::default()))
+        Self::around(|simulator| simulator)
+    }
+
+    /// With a packet filter that has the simulator inside.
+    pub fn around<P: Pf + 'static>(wrap: impl FnOnce(Arc<Simulator>) -> Arc<P>) -> Self {
+        let interface =
+            |name: &str, own: &str| SimInterface::new(name, [own.parse::<ipnet::IpNet>().unwrap()]);
+        // As the machine of these tests has them.
+        let simulator = Arc::new(Simulator::new(vec![
+            interface("em0", "203.0.113.2/24").with_gateway("203.0.113.1".parse().unwrap()),
+            interface("em1", "192.168.1.1/24"),
+        ]));
+        let rig = Self::with_pf(wrap(simulator.clone()), simulator);
+        let root = rig.dir.path().join("root");
+        rig.simulator.set_files(move |name| std::fs::read_to_string(root.join(name.trim_start_matches('/'))));
+        rig
     }
 
     pub fn without_pf() -> Self {
-        Self::with_pf(Arc::new(Absent))
+        Self::with_pf(Arc::new(Absent), Arc::default())
     }
 
-    fn with_pf(pf: Arc<dyn Pf>) -> Self {
+    fn with_pf(pf: Arc<dyn Pf>, simulator: Arc<Simulator>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let app = Arc::new(app_with_pf(dir.path(), pf.clone()));
         let client = Client::new(api::app(app.clone(), api::routes())).with_bearer("all");
-        Self { app, client, pf, _dir: dir }
+        Self { app, client, pf, simulator, dir }
+    }
+
+    /// As setting up makes it: em0 is the WAN, em1 the LAN.
+    pub async fn with_roles(self) -> Self {
+        self.configure(|config| {
+            let system = Arc::make_mut(&mut config.system);
+            system.wan_interface = Some(InterfaceName::new("em0").unwrap());
+            system.lan_interface = Some(InterfaceName::new("em1").unwrap());
+        })
+        .await;
+        self
+    }
+
+    /// Changes what no route of this area changes.
+    pub async fn configure(&self, change: impl FnOnce(&mut Config) + Send + 'static) {
+        let changed = self.app.store.commit(&Author::system("test"), move |draft| {
+            change(&mut draft.config);
+            Ok::<_, api::ApiError>(())
+        });
+        changed.await.unwrap();
+    }
+
+    /// Applies what is stored.
+    pub async fn reload(&self) {
+        let (status, answer) = self.post("/reload", serde_json::json!({"confirm": true})).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// Translation, then filter lines of an anchor, as pf has them.
+    pub fn lines(&self, anchor: &str) -> Vec<String> {
+        let (translation, filter) = self.pf.rules(Some(anchor)).unwrap_or_default();
+        translation.into_iter().chain(filter).map(|rule| rule.text).collect()
+    }
+
+    /// Entries of a table, sorted; none where there is no such table.
+    pub fn table(&self, name: &str) -> Vec<String> {
+        let mut entries = self.pf.table(&name.parse().unwrap()).unwrap_or_default();
+        entries.sort();
+        entries
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {

@@ -112,7 +112,7 @@ fn b04_own_fields_sent_back_change_only_what_differs() {
         let rule = rig.create("/rules", body).await;
         assert_eq!(rule["action"], "block_drop");
         let path = format!("/rules/{}", id(&rule));
-        assert_eq!(rig.put(&path, rule.clone()).await, (200, json!({"data": rule})));
+        assert_eq!(rig.put(&path, rule.clone()).await, (200, json!({"data": rule, "warnings": []})));
         let mut off = rule.clone();
         off["status"] = json!("disabled");
         let (status, answer) = rig.put(&path, off.clone()).await;
