@@ -245,7 +245,11 @@ fn b01_save_makes_version_1_and_marks_it_applied() {
     for limit in ["0", "10001", "x", "-1"] {
         assert_eq!(box_.get(&format!("/config/history?limit={limit}")).0, 400, "{limit}");
     }
-    assert_eq!(box_.read("/config/history?limit=2")["data"].as_array().unwrap().len(), 2);
+    let page = box_.read("/config/history?limit=2");
+    assert_eq!((page["data"].as_array().unwrap().len(), &page["total"]), (2, &json!(3)));
+    let last = box_.read("/config/history?limit=2&offset=2");
+    assert_eq!((&last["data"][0]["version"], &last["data"][1]), (&json!(1), &Value::Null));
+    assert_eq!(box_.get("/config/history?offset=-1").0, 400);
 }
 
 #[test]

@@ -410,6 +410,8 @@ fn websockets_talk_and_take_no_more_than_64_kib() {
     let upgrade = ["Upgrade: websocket", "Connection: keep-alive, Upgrade"];
     let old = [ALL, upgrade[0], upgrade[1], "Sec-WebSocket-Version: 8", "Sec-WebSocket-Key: x"];
     assert_eq!(wire.request("GET", "/api/v1/talk", &old, b"").header("sec-websocket-version"), Some("13"));
+    let unversioned = [ALL, upgrade[0], upgrade[1], "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
+    assert_eq!(wire.request("GET", "/api/v1/talk", &unversioned, b"").status, 400);
     let keyless = [ALL, upgrade[0], upgrade[1], "Sec-WebSocket-Version: 13"];
     assert_eq!(wire.request("GET", "/api/v1/talk", &keyless, b"").status, 400);
     smol::block_on(async {

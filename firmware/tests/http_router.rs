@@ -179,7 +179,8 @@ fn preflights_and_origins() {
         assert_eq!(answer.header("access-control-allow-credentials"), None);
         let refused = any.get("/rules").header("Origin", "https://other.example").send().await;
         assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some("*")));
-        let only = Cors::Only(vec!["https://ours.example".into()]);
+        assert!(refused.header("access-control-expose-headers").unwrap().contains("X-Config-Version"));
+        let only = Cors::parse("https://ours.example").unwrap();
         let (_dir, some) = client_with(Options { cors: only, ..Options::default() }, |_| {});
         assert_eq!(preflight(&some).await.header("access-control-allow-origin"), None);
         let ours = some.get("/rules").bearer("all").header("Origin", "https://ours.example").send().await;
@@ -188,6 +189,23 @@ fn preflights_and_origins() {
         let plain = some.request("OPTIONS", "/rules").send().await;
         assert_eq!((plain.status, plain.header("allow")), (204, Some("GET, POST, HEAD, OPTIONS")));
     });
+}
+
+#[test]
+fn a_list_of_origins_is_judged() {
+    assert_eq!((Cors::parse("*"), Cors::parse("")), (Ok(Cors::Any), Ok(Cors::Any)));
+    let two = ["https://a.example", "http://[::1]:3000"].map(str::to_owned).to_vec();
+    assert_eq!(Cors::parse("https://a.example, http://[::1]:3000"), Ok(Cors::Only(two)));
+    for bad in [
+        "a.example",
+        "https://a.example/",
+        "https://a.example/ui",
+        "https://u@a.example",
+        "ftp://a.example",
+        "x",
+    ] {
+        assert!(Cors::parse(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -73,9 +73,14 @@ impl Call {
     }
     /// `limit` (clamped to `cap`) and `offset`; not a non-negative integer → 400.
     pub fn page(&self, default: usize, cap: usize) -> Result<Page, ApiError> {
-        let limit = self.query_as::<usize>("limit", "a non-negative integer")?.unwrap_or(default).min(cap);
-        let offset = self.query_as::<usize>("offset", "a non-negative integer")?.unwrap_or(0);
-        Ok(Page { limit, offset })
+        let count = |name| match self.query(name) {
+            // Too large for the type is still a number: as much as there is.
+            Some(digits) if digits.len() > 18 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Some(digits.parse().unwrap_or(usize::MAX)))
+            }
+            _ => self.query_as::<usize>(name, "a non-negative integer"),
+        };
+        Ok(Page { limit: count("limit")?.unwrap_or(default).min(cap), offset: count("offset")?.unwrap_or(0) })
     }
     /// The JSON body as a type; anything else → 400 that names the field.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {

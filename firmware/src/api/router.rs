@@ -29,16 +29,33 @@ pub enum Cors {
 }
 
 impl Cors {
-    /// From a comma-separated list of origins; `*` or nothing = any.
-    pub fn parse(list: &str) -> Self {
-        let origins: Vec<String> =
-            list.split(',').map(str::trim).filter(|origin| !origin.is_empty()).map(str::to_owned).collect();
-        if origins.is_empty() || origins.iter().any(|origin| origin == "*") {
-            Self::Any
-        } else {
-            Self::Only(origins)
+    /// From a comma-separated list of origins; `*` or nothing = any. An entry that no browser would send as its
+    /// origin is refused, since it would silently allow nobody.
+    pub fn parse(list: &str) -> Result<Self, BadOrigin> {
+        let origins = list.split(',').map(str::trim).filter(|origin| !origin.is_empty());
+        let mut only = Vec::new();
+        for origin in origins {
+            if origin == "*" {
+                return Ok(Self::Any);
+            }
+            if !is_origin(origin) {
+                return Err(BadOrigin(origin.to_owned()));
+            }
+            only.push(origin.to_owned());
         }
+        Ok(if only.is_empty() { Self::Any } else { Self::Only(only) })
     }
+}
+
+/// An entry of a list of origins that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?}: expected an origin as https://host[:port], or *")]
+pub struct BadOrigin(String);
+
+/// Whether the text is an origin as browsers send it: scheme, host, perhaps a port, nothing else (RFC 6454 §6.2).
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = http::Url::parse(text) else { return false };
+    matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization().eq_ignore_ascii_case(text)
 }
 
 /// What may be set about the application.
@@ -338,7 +355,7 @@ impl Api {
         }
         response.insert_header(
             "Access-Control-Expose-Headers",
-            "X-Total-Count, Retry-After, Content-Disposition",
+            "X-Total-Count, X-Config-Version, Retry-After, Content-Disposition",
         );
         if let Some(preflight) = &head.preflight {
             let asked = preflight.headers.as_deref().unwrap_or(ANY_HEADER);
@@ -408,7 +425,10 @@ fn websocket_key(head: &Head) -> Result<String, ApiError> {
     if head.method != Method::Get || !lists("upgrade", "websocket") || !lists("connection", "upgrade") {
         return Err(ApiError::bad_request("expected a WebSocket request (RFC 6455)"));
     }
-    if head.headers.get("sec-websocket-version").map(String::as_str) != Some("13") {
+    let Some(version) = head.headers.get("sec-websocket-version") else {
+        return Err(ApiError::bad_request("Sec-WebSocket-Version: expected 13"));
+    };
+    if version.trim() != "13" {
         let refusal = ApiError::new(426, "Sec-WebSocket-Version: expected 13");
         return Err(refusal.with_header("Sec-WebSocket-Version", "13").with_header("Upgrade", "websocket"));
     }

@@ -4,7 +4,7 @@ pub mod ask;
 pub mod sandbox;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::api::server::{Limits, Listen, Server, ServerError};
@@ -17,7 +17,7 @@ use crate::config::{Config, Document};
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::{Sources, SystemLog};
 use crate::live::syslog::LogRing;
-use crate::live::{ApiCounters, Deps, Live};
+use crate::live::{ApiCounters, Deps, Live, Producer};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
@@ -50,9 +50,12 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
-/// An appliance in this process: its rules are loaded and its tasks run; it does not listen yet.
+/// An appliance in this process. [`Appliance::start`] loads its rules and starts its tasks, [`Appliance::listen`]
+/// lets requests in.
 pub struct Appliance {
     pub app: Arc<App>,
+    /// Until the start.
+    producer: Mutex<Option<Producer>>,
 }
 
 impl Appliance {
@@ -71,7 +74,7 @@ impl Appliance {
             Arc::new(UrlTables::new(parts.state_dir.join("url-tables"), parts.inside_allowed)),
             parts.root,
         );
-        let live = Live::start(Deps {
+        let (live, producer) = Live::prepare(Deps {
             store: store.clone(),
             pf: parts.pf.clone(),
             platform: parts.platform.clone(),
@@ -95,7 +98,7 @@ impl Appliance {
             live,
             traffic,
         };
-        Ok(Self { app: Arc::new(app) })
+        Ok(Self { app: Arc::new(app), producer: Mutex::new(Some(producer)) })
     }
 
     /// Whether nothing was ever configured.
@@ -141,6 +144,11 @@ impl Appliance {
     /// the appliance comes up all the same, with what pf holds.
     pub async fn start(&self) -> Result<(), ApplyError> {
         let outcome = self.app.applier.start().await;
+        // Not earlier: the first sample is to show the rules that are in force.
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(producer) = producer {
+            producer.start();
+        }
         note(&self.app.store, "daemon_started", format!("aifw {} started", env!("CARGO_PKG_VERSION"))).await;
         smol::spawn(self.app.applier.clone().run()).detach();
         let auth = self.app.auth.clone();

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::{Appliance, Parts, StartError, read};
-use crate::api::server::{Listen, Pem, Tls, tls};
+use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::config::setup::Setup;
 use crate::config::{Config, Timestamp};
@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long = "loop")]
     repeat: bool,
     /// Replay so many times faster than captured; 0 = as fast as possible
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
     /// A directory with a static web UI, served at /
     #[arg(long, value_name = "DIR")]
@@ -59,8 +59,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Origins that a browser may call from, comma separated; * = any
-    #[arg(long, value_name = "LIST", default_value = "*")]
-    cors: String,
+    #[arg(long, value_name = "LIST", default_value = "*", value_parser = Cors::parse)]
+    cors: Cors,
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
@@ -74,6 +74,12 @@ fn default_setup() -> Vec<u8> {
         "dns_servers": ["192.0.2.53"],
     });
     file.to_string().into_bytes()
+}
+
+/// A factor that time can be divided by, or 0.
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
+    factor.ok_or("expected a number, 0 or more")
 }
 
 /// Runs until INT or TERM.
@@ -99,6 +105,27 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
             }
         })
         .collect::<Result<_, _>>()?;
+    let input = |what: &Path, reason: String| StartError::Input { what: what.display().to_string(), reason };
+    if let Some(ui) = arguments.ui.as_deref().filter(|ui| !ui.join("index.html").is_file()) {
+        return Err(input(ui, "expected a directory with an index.html".into()));
+    }
+    if !arguments.tls && !arguments.plain_http_anywhere && !arguments.listen.ip().is_loopback() {
+        return Err(ServerError::PlainRefused(arguments.listen).into());
+    }
+    // All that was asked for is judged before the first file is made: what is refused leaves nothing behind.
+    let asked = match &arguments.setup {
+        Some(path) => {
+            let setup = Setup::parse(&read(path)?, Timestamp::now());
+            Some(setup.map_err(|error| input(path, error.to_string()))?)
+        }
+        None => None,
+    };
+    if let Some(file) = &arguments.address_file {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if parent.is_some_and(|parent| !parent.is_dir()) {
+            return Err(input(file, "expected a file in a directory that exists".into()));
+        }
+    }
     let appliance = Appliance::assemble(Parts {
         state_dir: state.clone(),
         pf: simulator.clone(),
@@ -111,20 +138,25 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         inside_allowed: true,
     })
     .await?;
-    if appliance.is_new() {
-        let setup = match &arguments.setup {
-            Some(path) => {
-                let parsed = Setup::parse(&read(path)?, Timestamp::now());
-                parsed.map_err(|error| StartError::Input {
-                    what: path.display().to_string(),
-                    reason: error.to_string(),
-                })?
+    if let Some(file) = &arguments.address_file {
+        // The state is ours now. One left by a process that was killed names an address where nobody, or somebody else, answers.
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(input(file, error.to_string()));
             }
+            _ => {}
+        }
+    }
+    if appliance.is_new() {
+        let setup = match asked {
+            Some(setup) => setup,
             None => Setup::parse_without_admin(&default_setup(), Timestamp::now())
                 .map_err(|error| StartError::Input { what: "setup".into(), reason: error.to_string() })?,
         };
         setup.warnings.iter().for_each(|warning| eprintln!("[!] {warning}"));
         appliance.set_up(setup.config, setup.admin).await?;
+    } else if let Some(path) = &arguments.setup {
+        eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
     connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
     if let Err(error) = appliance.start().await {
@@ -132,8 +164,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     }
     let mut places = vec![place(&arguments, &state)?];
     places.extend(arguments.socket.clone().map(Listen::Local));
-    let options =
-        Options { cors: Cors::parse(&arguments.cors), ui: arguments.ui.clone(), ..Options::default() };
+    let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
@@ -145,8 +176,9 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     }
     if let Some(file) = &arguments.address_file {
         let temporary = file.with_extension("new");
-        std::fs::write(&temporary, format!("{address}\n"))?;
-        std::fs::rename(&temporary, file)?;
+        std::fs::write(&temporary, format!("{address}\n"))
+            .and_then(|()| std::fs::rename(&temporary, file))
+            .map_err(|error| input(file, error.to_string()))?;
     }
     for (path, capture) in captures {
         println!("[OK] replaying {} ({} packets)", path.display(), capture.len());
@@ -225,6 +257,7 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     });
     simulator.set_interfaces(simulated.collect());
     platform.set_interfaces(interfaces);
+    platform.set_hostname(&system.hostname.to_string());
 }
 
 /// What passes the simulator is what the interfaces count.

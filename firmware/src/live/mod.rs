@@ -123,11 +123,17 @@ impl Live {
     /// Loads the series that were kept, takes the first sample and goes on once a second until
     /// [`Live::stop`].
     pub fn start(deps: Deps) -> Self {
-        let (live, sampler, signals) = Self::build(deps);
-        let inner = live.inner.clone();
-        smol::spawn(feed_blocked(inner.clone(), inner.pf.logged(), signals.stop.clone())).detach();
-        smol::spawn(run(inner, sampler, signals)).detach();
+        let (live, producer) = Self::prepare(deps);
+        producer.start();
         live
+    }
+
+    /// As [`Live::start`], but nothing is sampled before [`Producer::start`]: who loads the packet filter first
+    /// does not see the empty one in the first seconds.
+    pub fn prepare(deps: Deps) -> (Self, Producer) {
+        let (live, sampler, signals) = Self::build(deps);
+        let producer = Producer { inner: live.inner.clone(), sampler, signals };
+        (live, producer)
     }
 
     /// As [`Live::start`], but time is the caller's: every second is one call of [`Sampler::tick`]. Logged
@@ -368,6 +374,22 @@ fn load_series(state_dir: Option<&PathBuf>) -> SeriesStore {
         log::warn!("the time series in {} are ignored: {error}", path.display());
         SeriesStore::default()
     })
+}
+
+/// What makes the samples, not yet started.
+pub struct Producer {
+    inner: Arc<Inner>,
+    sampler: Sampler,
+    signals: Signals,
+}
+
+impl Producer {
+    /// Takes the first sample now and one each second.
+    pub fn start(self) {
+        let Self { inner, sampler, signals } = self;
+        smol::spawn(feed_blocked(inner.clone(), inner.pf.logged(), signals.stop.clone())).detach();
+        smol::spawn(run(inner, sampler, signals)).detach();
+    }
 }
 
 struct Signals {

@@ -202,6 +202,8 @@ impl Sampler {
         let status = self.status(snapshot);
         self.traffic_values(now, fresh, values);
         self.other_values(now, &status, values);
+        values.set(Name::SystemQueues, snapshot.config.queues.len() as f64);
+        values.set(Name::SystemRateLimits, snapshot.config.rate_limits.len() as f64);
         let ids = self.ids.last().and_then(Option::as_ref).map(|ids| {
             let total = ids.view.alerts_total;
             let new = total.saturating_sub(self.alerts_seen.replace(total).unwrap_or(total));

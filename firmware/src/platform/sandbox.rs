@@ -14,13 +14,24 @@ use super::{Interface, Platform, PlatformError, Vitals, host};
 pub struct Sandbox {
     state_dir: PathBuf,
     interfaces: RwLock<Vec<Interface>>,
+    /// Empty = the host's.
+    hostname: RwLock<String>,
 }
 
 impl Sandbox {
     /// A sandbox with the default interfaces: `em0`, the WAN side, 203.0.113.2/24, and `em1`, the LAN side,
     /// 192.168.1.1/24. `state_dir` need not exist yet.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
-        Self { state_dir: state_dir.into(), interfaces: RwLock::new(default_interfaces()) }
+        Self {
+            state_dir: state_dir.into(),
+            interfaces: RwLock::new(default_interfaces()),
+            hostname: RwLock::default(),
+        }
+    }
+
+    /// The name that this machine goes by from now on; the host keeps its own.
+    pub fn set_hostname(&self, name: &str) {
+        *self.hostname.write().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
     }
 
     /// Where OS changes of this sandbox are recorded.
@@ -81,7 +92,12 @@ impl Platform for Sandbox {
         Ok(self.interfaces.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
     fn vitals(&self) -> Result<Vitals, PlatformError> {
-        Ok(host::vitals(&self.state_dir))
+        let mut vitals = host::vitals(&self.state_dir);
+        let given = self.hostname.read().unwrap_or_else(PoisonError::into_inner);
+        if !given.is_empty() {
+            vitals.hostname = given.clone();
+        }
+        Ok(vitals)
     }
 }
 

@@ -500,6 +500,12 @@ fn b17_bad_requests_say_what_is_wrong() {
             assert_eq!(answer.header("content-type"), Some("application/json"));
             assert!(!text(&answer.json()["error"]).is_empty());
         }
+        // A number that no counter holds is a number all the same: the limit is clamped, the offset is past the end.
+        let huge = "9".repeat(30);
+        let (status, json) = admin.get(&format!("/auth/audit?limit={huge}")).await;
+        assert_eq!((status, json["data"].as_array().unwrap().is_empty()), (200, false));
+        let (status, json) = admin.get(&format!("/auth/audit?offset={huge}")).await;
+        assert_eq!((status, &json["data"]), (200, &json!([])));
         let (status, json) = admin.get("/nope").await;
         assert_eq!(status, 404);
         assert!(json["error"].is_string());

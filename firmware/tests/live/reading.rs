@@ -108,6 +108,32 @@ fn b03_series_come_from_the_tier_that_fits_the_range() {
     });
 }
 
+/// What the configuration holds counts from the first second, though nothing shapes yet.
+#[test]
+fn b03_series_of_queues_and_rate_limits_count_the_configuration() {
+    smol::block_on(async {
+        let mut rig = Rig::by_hand();
+        rig.second().await;
+        let queue = serde_json::json!({
+            "id": aifw::config::Id::new_v4(), "name": "voice", "interface": "em0", "queue_type": "codel",
+            "bandwidth_value": 10, "bandwidth_unit": "mbps", "traffic_class": "voip", "default": false,
+            "status": "active",
+        });
+        let queue: aifw::config::shaping::Queue = serde_json::from_value(queue).unwrap();
+        rig.change(move |config| {
+            config.queues.insert(queue);
+        })
+        .await;
+        rig.second().await;
+        for (name, expected) in [("system.queues", [0.0, 1.0]), ("system.rate_limits", [0.0, 0.0])] {
+            let (_, series) = rig.client.get(&format!("/metrics/series?name={name}")).await;
+            let points = series["points"].as_array().unwrap();
+            let values: Vec<f64> = points.iter().map(|point| point["v"].as_f64().unwrap()).collect();
+            assert_eq!(values, expected, "{name}");
+        }
+    });
+}
+
 #[test]
 fn b04_series_refuses_bad_queries() {
     smol::block_on(async {

@@ -9,7 +9,7 @@ use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
 use aifw::auth::Auth;
 use aifw::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions, Status};
-use aifw::config::{Id, PortRange, Rule};
+use aifw::config::{Config, Id, PortRange, Rule};
 use aifw::live::fanout::StreamLimits;
 use aifw::live::sampler::{Moment, Sampler};
 use aifw::live::sources::Sources;
@@ -143,8 +143,16 @@ impl Rig {
     }
 
     pub async fn remove_rule(&self, id: Id) {
+        self.change(move |config| {
+            config.rules.remove(&id);
+        })
+        .await;
+    }
+
+    /// Stores a change of the configuration.
+    pub async fn change(&self, change: impl FnOnce(&mut Config) + Send + 'static) {
         let change = move |draft: &mut Draft| {
-            draft.config.rules.remove(&id);
+            change(&mut draft.config);
             Ok::<(), ApiError>(())
         };
         self.store.commit(&Author::system("tester"), change).await.unwrap();

@@ -34,6 +34,8 @@ pub struct HistoryRow {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct HistoryAnswer {
     data: Vec<HistoryRow>,
+    /// All versions that are kept.
+    total: usize,
 }
 
 impl From<Version> for HistoryRow {
@@ -58,8 +60,12 @@ pub async fn list(call: Call) -> Result<Reply, ApiError> {
     if !LIMITS.contains(&limit) {
         return Err(ApiError::bad_request(format!("limit: expected {expected}")));
     }
-    let rows = call.app.store.versions().into_iter().take(limit).map(HistoryRow::from);
-    Ok(Reply::json(&HistoryAnswer { data: rows.collect() }))
+    let offset = call.page(DEFAULT_LIMIT, *LIMITS.end())?.offset;
+    let versions = call.app.store.versions();
+    let total = versions.len();
+    let rows = versions.into_iter().skip(offset).take(limit).map(HistoryRow::from);
+    let reply = Reply::json(&HistoryAnswer { data: rows.collect(), total });
+    Ok(reply.with_header("X-Total-Count", total.to_string()))
 }
 
 pub async fn version(call: Call) -> Result<Reply, ApiError> {

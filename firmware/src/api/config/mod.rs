@@ -31,7 +31,7 @@ pub fn routes() -> Vec<Route> {
     let routes = vec![
         Route::new("GET", "/config/history", read, "Saved versions, newest first", history::list)
             .answers::<history::HistoryAnswer>(200)
-            .with_query(&[("limit", "1 to 10000, default 50")]),
+            .with_query(&[("limit", "1 to 10000, default 50"), ("offset", "rows passed over")]),
         Route::new("GET", "/config/version", read, "The document of a version", history::version)
             .answers::<backup::ConfigDocument>(200)
             .with_query(&[("version", "default: the active version, else the newest")]),

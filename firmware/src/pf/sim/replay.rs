@@ -41,7 +41,10 @@ pub enum ReplayError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("no capture in pcap or pcapng format: {0}")]
-    Format(#[from] PcapError),
+    Format(PcapError),
+    /// An empty file, or one that was cut off.
+    #[error("the capture ends in the middle of a packet or of its header")]
+    Cut,
     #[error(
         "the capture's link type {0} is not supported: expected Ethernet, raw IP, BSD loopback or Linux cooked"
     )]
@@ -50,6 +53,17 @@ pub enum ReplayError {
     TooLong,
     #[error("the capture holds no IP packets")]
     Empty,
+}
+
+impl From<PcapError> for ReplayError {
+    fn from(error: PcapError) -> Self {
+        match error {
+            PcapError::IncompleteBuffer => Self::Cut,
+            PcapError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Self::Cut,
+            PcapError::IoError(error) => Self::Io(error),
+            error => Self::Format(error),
+        }
+    }
 }
 
 /// A packet of a capture.
@@ -75,6 +89,9 @@ pub struct Capture {
 
 /// Reads up to four bytes to tell the formats apart.
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+/// Microseconds and nanoseconds, either byte order.
+const PCAP_MAGIC: [[u8; 4]; 4] =
+    [[0xa1, 0xb2, 0xc3, 0xd4], [0xd4, 0xc3, 0xb2, 0xa1], [0xa1, 0xb2, 0x3c, 0x4d], [0x4d, 0x3c, 0xb2, 0xa1]];
 
 impl Capture {
     /// Reads a capture file.
@@ -85,11 +102,13 @@ impl Capture {
     /// Reads a capture in either format.
     pub fn read(mut reader: impl Read) -> Result<Self, ReplayError> {
         let mut magic = [0; 4];
-        reader.read_exact(&mut magic)?;
+        reader.read_exact(&mut magic).map_err(PcapError::IoError)?;
         let whole = magic.chain(reader);
         let mut capture = Self::default();
         if magic == PCAPNG_MAGIC {
             capture.read_pcapng(whole)?
+        } else if !PCAP_MAGIC.contains(&magic) {
+            return Err(ReplayError::Format(PcapError::InvalidField("magic number")));
         } else {
             capture.read_pcap(whole)?
         }

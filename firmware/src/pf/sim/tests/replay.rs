@@ -197,7 +197,12 @@ fn a_looped_office_keeps_working() {
 
 #[test]
 fn what_is_no_capture() {
-    assert!(matches!(Capture::read(&b"\x01\x02"[..]), Err(ReplayError::Io(_))));
+    assert!(matches!(Capture::read(&b"\x01\x02"[..]), Err(ReplayError::Cut)));
+    assert!(matches!(Capture::read(&b"no capture"[..]), Err(ReplayError::Format(_))));
+    let office = demo::office().unwrap();
+    for cut in [10, 30, office.len() / 2 + 1, office.len() - 1] {
+        assert!(matches!(Capture::read(&office[..cut]), Err(ReplayError::Cut)), "after {cut} bytes");
+    }
     assert!(matches!(Capture::read(&[7u8; 100][..]), Err(ReplayError::Format(_))));
     let empty = PcapWriter::with_header(Vec::new(), PcapHeader::default()).unwrap().into_writer();
     assert!(matches!(Capture::read(empty.as_slice()), Err(ReplayError::Empty)));
