@@ -4,22 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aifw::api::testing::{Client, bare_app};
 use aifw::api::{self, Route};
 
-/// `contract/endpoints.txt`: in `$AIFW_SHARED`, or in a folder `shared` somewhere above.
-fn contract() -> Option<PathBuf> {
-    let named = std::env::var_os("AIFW_SHARED").map(PathBuf::from);
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared"));
-    named
-        .into_iter()
-        .chain(above)
-        .map(|folder| folder.join("contract/endpoints.txt"))
-        .find(|path| path.exists())
-}
+#[path = "../src/testing.rs"]
+mod testing;
 
 /// Parameters have no names here: they differ where the same thing is meant.
 fn shape(method: &str, path: &str) -> String {
@@ -29,11 +20,8 @@ fn shape(method: &str, path: &str) -> String {
 
 #[test]
 fn operations_of_the_contract_that_are_served() {
-    let Some(list) = contract() else {
-        println!("skipped: contract/endpoints.txt is not here");
-        return;
-    };
-    let text = std::fs::read_to_string(list).unwrap();
+    let Some(contract) = testing::shared("contract") else { return };
+    let text = std::fs::read_to_string(contract.join("endpoints.txt")).unwrap();
     let wanted: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once(' ')).collect();
     assert_eq!(wanted.len(), 417);
     let served: BTreeSet<String> =

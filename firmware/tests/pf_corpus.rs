@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use aifw::pf::ast::{Item, Ruleset};
 use aifw::pf::expand::expand;
@@ -23,20 +22,10 @@ const OUTSIDE: &[(&str, &str, &str)] = &[
     ("pf1016", "Ethernet rules", "a ruleset without Ethernet rules"),
 ];
 
-/// The folder `shared/<name>` beside or above the sources, or under `AIFW_SHARED`.
-fn shared(name: &str) -> Option<PathBuf> {
-    let found = match std::env::var_os("AIFW_SHARED") {
-        Some(root) => Some(PathBuf::from(root).join(name)),
-        None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .ancestors()
-            .map(|folder| folder.join("shared").join(name))
-            .find(|folder| folder.is_dir()),
-    };
-    if found.is_none() {
-        println!("skipped: no folder shared/{name} here");
-    }
-    found
-}
+#[path = "../src/testing.rs"]
+mod testing;
+
+use testing::shared;
 
 /// What the machines have on which the expected files were made.
 fn interfaces() -> BTreeMap<String, Vec<IpNet>> {

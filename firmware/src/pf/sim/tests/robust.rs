@@ -1,6 +1,5 @@
 //! What the simulator must bear: several threads at once, and every ruleset of FreeBSD's own pfctl tests.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -57,21 +56,9 @@ fn several_threads_at_once() {
     assert!(reader.is_empty());
 }
 
-/// The folder with pfctl's own test rulesets, where it is present.
-fn corpus() -> Option<PathBuf> {
-    let shared = std::env::var_os("AIFW_SHARED").map(PathBuf::from).or_else(|| {
-        let above = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        above.ancestors().map(|dir| dir.join("shared")).find(|dir| dir.join("pf-corpus").is_dir())
-    })?;
-    Some(shared.join("pf-corpus")).filter(|dir| dir.is_dir())
-}
-
 #[test]
 fn rulesets_of_pfctl_load_and_decide() {
-    let Some(dir) = corpus() else {
-        println!("skipped: no pf-corpus");
-        return;
-    };
+    let Some(dir) = crate::testing::shared("pf-corpus") else { return };
     let packets = [
         syn("10.0.0.1", 1000, "192.0.2.1", 80),
         udp("192.168.1.5", 53, "203.0.113.2", 53),
