@@ -100,12 +100,15 @@ fn commits(times: usize) {
         };
         over_http.print(&format!("POST /rules over HTTP, {rules} rules present"));
         let store = Store::open(&state).unwrap();
+        // As over HTTP: put in, timed, and taken out again.
         let alone = spread(times, |number| {
-            let change = move |draft: &mut Draft| {
-                draft.config.rules.insert(rule(20_000 + number, draft.now));
-                Ok::<(), Infallible>(())
+            let commit = |change: fn(&mut Draft, usize)| {
+                let change = move |draft: &mut Draft| Ok::<(), Infallible>(change(draft, number));
+                timed(|| smol::block_on(store.commit(&Author::system("bench"), change)).unwrap()).0
             };
-            timed(|| smol::block_on(store.commit(&Author::system("bench"), change)).unwrap()).0
+            let time = commit(|draft, number| draft.config.rules.insert(rule(20_000 + number, draft.now)));
+            commit(|draft, number| drop(draft.config.rules.remove(&rule(20_000 + number, draft.now).id)));
+            time
         });
         alone.print(&format!("store.commit alone, {rules} rules present"));
         medians.push((over_http.median, alone.median));

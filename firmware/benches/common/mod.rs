@@ -153,7 +153,9 @@ impl Appliance {
             .arg(state)
             .arg("--address-file")
             .arg(&address_file)
+            // Its notes to the administrator; a failure shows in the exit status.
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let address = loop {
