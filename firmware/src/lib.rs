@@ -11,6 +11,7 @@ pub mod live;
 pub mod pf;
 pub mod platform;
 pub mod store;
+pub mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod tool;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use aifw::appliance::{StartError, ask, sandbox};
+use aifw::live::syslog::LogRing;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -29,7 +30,11 @@ const FAILED: u8 = 3;
 
 fn main() -> ExitCode {
     give_large_blocks_back();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let printer = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).build();
+    let level = printer.filter();
+    if let Err(error) = LogRing::new(Box::new(printer)).install(level) {
+        eprintln!("[WARN] {error}");
+    }
     let outcome: Result<ExitCode, StartError> = match Cli::parse().command {
         Command::Sandbox(arguments) => sandbox::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),

@@ -31,6 +31,11 @@ fn the_checked_in_copy_is_what_is_served() {
 }
 
 #[test]
+fn the_document_is_the_same_every_time() {
+    assert!(api::openapi::document(&api::routes()) == api::openapi::document(&api::routes()));
+}
+
+#[test]
 fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
     let document = api::openapi::document(&api::routes());
     let mut references = Vec::new();

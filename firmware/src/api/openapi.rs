@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::reply::JSON;
@@ -33,6 +34,7 @@ pub fn document(table: &[Route]) -> Value {
         SchemaSettings::draft2020_12().with(|settings| {
             settings.definitions_path = "/components/schemas".into();
             settings.meta_schema = None;
+            settings.transforms.push(Box::new(RecursiveTransform(without_made_up_ids)));
         })
     };
     let mut requests = settings().for_deserialize().into_generator();
@@ -86,6 +88,13 @@ pub fn document(table: &[Route]) -> Value {
             },
         },
     })
+}
+
+/// A default that is drawn anew each time is no default to write down.
+fn without_made_up_ids(schema: &mut Schema) {
+    if schema.get("format").is_some_and(|format| format == "uuid") {
+        schema.remove("default");
+    }
 }
 
 fn operation(route: &Route, request: Option<Value>, answer: Option<Value>) -> Value {

@@ -15,7 +15,8 @@ use crate::auth::{Auth, AuthError};
 use crate::config::setup::{Admin, AdminPassword};
 use crate::config::{Config, Document};
 use crate::live::fanout::StreamLimits;
-use crate::live::sources::Sources;
+use crate::live::sources::{Sources, SystemLog};
+use crate::live::syslog::LogRing;
 use crate::live::{ApiCounters, Deps, Live};
 use crate::pf::Pf;
 use crate::platform::Platform;
@@ -61,11 +62,12 @@ impl Appliance {
         let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
         auth.start().await?;
         let traffic = Arc::new(ApiCounters::default());
+        let geoip = Arc::new(GeoIp::new(parts.state_dir.join("geoip")));
         let applier = Applier::with_root(
             store.clone(),
             parts.pf.clone(),
             parts.platform.clone(),
-            Arc::new(GeoIp::new(parts.state_dir.join("geoip"))),
+            geoip.clone(),
             Arc::new(UrlTables::new(parts.state_dir.join("url-tables"), parts.inside_allowed)),
             parts.root,
         );
@@ -75,7 +77,11 @@ impl Appliance {
             platform: parts.platform.clone(),
             counters: traffic.clone(),
             state_dir: Some(parts.state_dir),
-            sources: Sources::default(),
+            sources: Sources {
+                countries: Some(geoip),
+                system_log: LogRing::of_this_process().map(|ring| ring as Arc<dyn SystemLog>),
+                ..Sources::default()
+            },
             limits: StreamLimits::default(),
         });
         let app = App {

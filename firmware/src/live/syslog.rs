@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -20,6 +20,8 @@ const LINE: usize = 2000;
 /// How much of the end of a log file is looked at, in bytes.
 const TAIL: u64 = 1024 * 1024;
 
+static OF_THIS_PROCESS: OnceLock<Arc<LogRing>> = OnceLock::new();
+
 /// Keeps what this process logs, and hands it on to the logger that prints it.
 pub struct LogRing {
     lines: Mutex<VecDeque<SystemLine>>,
@@ -31,11 +33,17 @@ impl LogRing {
         Self { lines: Mutex::default(), printer }
     }
     /// Makes it the logger of this process. Done once, at start.
-    pub fn install(self, level: log::LevelFilter) -> Result<Arc<Self>, log::SetLoggerError> {
+    pub fn install(self, level: log::LevelFilter) -> Result<(), log::SetLoggerError> {
         let ring = Arc::new(self);
         log::set_boxed_logger(Box::new(Installed(ring.clone())))?;
         log::set_max_level(level);
-        Ok(ring)
+        // Nobody else can have set it: a logger is installed once.
+        let _ = OF_THIS_PROCESS.set(ring);
+        Ok(())
+    }
+    /// The ring that is installed, if one is.
+    pub fn of_this_process() -> Option<Arc<Self>> {
+        OF_THIS_PROCESS.get().cloned()
     }
     fn take(&self, record: &Record) {
         if !self.printer.enabled(record.metadata()) {

@@ -1,0 +1,146 @@
+//! What the supervisor is told of a child: how to start it, when it counts as ready, how it is stopped, and
+//! what happens when it ends. Pure data.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Says whether a child does its work. Asked again and again until it does, or time is up.
+pub trait Probe: Send + Sync {
+    /// `Err` = why it is not ready yet.
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+}
+
+/// Ready when something listens there.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening(pub SocketAddr);
+
+impl Probe for Listening {
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let address = self.0;
+        Box::pin(async move {
+            let connected = async_io::Async::<std::net::TcpStream>::connect(address).await;
+            connected.map(drop).map_err(|error| format!("{address}: {error}"))
+        })
+    }
+}
+
+/// Ready when a Unix socket takes connections.
+#[derive(Debug, Clone)]
+pub struct SocketOpen(pub PathBuf);
+
+impl Probe for SocketOpen {
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let path = self.0.clone();
+        Box::pin(async move {
+            let connected = async_io::Async::<std::os::unix::net::UnixStream>::connect(&path).await;
+            connected.map(drop).map_err(|error| format!("{}: {error}", path.display()))
+        })
+    }
+}
+
+/// Ready as soon as it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Started;
+
+impl Probe for Started {
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// When a child that has ended is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    /// Not after an exit with status 0.
+    OnFailure,
+    Never,
+}
+
+/// How long to wait before the next start, and when to give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first restart; doubled for each one that follows soon.
+    pub first: Duration,
+    pub longest: Duration,
+    /// A child that ran this long starts from `first` again.
+    pub steady_after: Duration,
+    /// This many ends within `window` and it is left alone, as `failed`.
+    pub crashes: usize,
+    pub window: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(250),
+            longest: Duration::from_secs(30),
+            steady_after: Duration::from_secs(60),
+            crashes: 10,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Resource limits (setrlimit(2)); `None` = as the supervisor's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    pub open_files: Option<u64>,
+    /// Bytes of address space.
+    pub address_space: Option<u64>,
+    /// No core file is written unless set.
+    pub core_files: bool,
+}
+
+/// A child.
+#[derive(Clone)]
+pub struct ServiceSpec {
+    pub name: String,
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    /// Added to an otherwise empty environment (`PATH` is kept).
+    pub env: Vec<(OsString, OsString)>,
+    pub directory: Option<PathBuf>,
+    /// Runs as this user, with its groups; needs root.
+    pub user: Option<String>,
+    pub limits: Limits,
+    pub readiness: Arc<dyn Probe>,
+    /// Not ready by then: it is stopped, which counts as a crash.
+    pub ready_within: Duration,
+    pub restart: RestartPolicy,
+    pub backoff: Backoff,
+    /// From TERM to KILL.
+    pub grace: Duration,
+    /// Started only when these are running.
+    pub after: Vec<String>,
+}
+
+impl ServiceSpec {
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            directory: None,
+            user: None,
+            limits: Limits::default(),
+            readiness: Arc::new(Started),
+            ready_within: Duration::from_secs(30),
+            restart: RestartPolicy::default(),
+            backoff: Backoff::default(),
+            grace: Duration::from_secs(10),
+            after: Vec::new(),
+        }
+    }
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+}
