@@ -103,7 +103,10 @@ fn commits(times: usize) {
         // As over HTTP: put in, timed, and taken out again.
         let alone = spread(times, |number| {
             let commit = |change: fn(&mut Draft, usize)| {
-                let change = move |draft: &mut Draft| Ok::<(), Infallible>(change(draft, number));
+                let change = move |draft: &mut Draft| {
+                    change(draft, number);
+                    Ok::<(), Infallible>(())
+                };
                 timed(|| smol::block_on(store.commit(&Author::system("bench"), change)).unwrap()).0
             };
             let time = commit(|draft, number| draft.config.rules.insert(rule(20_000 + number, draft.now)));
