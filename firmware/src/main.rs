@@ -29,6 +29,7 @@ enum Command {
 const FAILED: u8 = 3;
 
 fn main() -> ExitCode {
+    give_large_blocks_back();
     let printer = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).build();
     let level = printer.filter();
     if let Err(error) = LogRing::new(Box::new(printer)).install(level) {
@@ -49,4 +50,18 @@ fn main() -> ExitCode {
         eprintln!("[ERROR] {error}");
         ExitCode::from(FAILED)
     })
+}
+
+/// glibc keeps large blocks that were freed once one of their size was freed before: a login's 19 MB for Argon2
+/// would stay with the process for ever. With fixed thresholds they go back to the system at once, as FreeBSD's
+/// jemalloc does by itself; and few arenas are enough for few threads.
+fn give_large_blocks_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt(3) only sets parameters of the allocator; no other thread runs yet.
+    unsafe {
+        use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt};
+        mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
+        mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+        mallopt(M_ARENA_MAX, 4);
+    }
 }

@@ -217,9 +217,15 @@ impl Machine {
         Ok(())
     }
 
-    /// Checks all, then loads tables, the main ruleset (where it differs from the loaded one) and the anchors.
+    /// Checks all, then loads it.
     pub fn load(&self, compiled: &Compiled) -> Result<Report, ApplyError> {
         self.check(compiled)?;
+        self.load_checked(compiled)
+    }
+
+    /// Loads what [`Machine::check`] has passed: tables, the main ruleset (where it differs from the loaded one)
+    /// and the anchors.
+    pub fn load_checked(&self, compiled: &Compiled) -> Result<Report, ApplyError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = loaded.clone();
         let mut report = Report { steps: Vec::new(), warnings: compiled.warnings.clone() };

@@ -332,9 +332,10 @@ impl Applier {
         self.load_compiled(&applied, compiled).await
     }
 
+    /// Loads what was compiled and checked.
     async fn load_compiled(&self, config: &Config, compiled: Compiled) -> Result<Report, ApplyError> {
         let open = schedules::open(config, Timestamp::now());
-        let report = self.on_machine(move |machine| machine.load(&compiled)).await?;
+        let report = self.on_machine(move |machine| machine.load_checked(&compiled)).await?;
         *self.inner.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
         Ok(report)
     }
