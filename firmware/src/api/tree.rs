@@ -75,8 +75,8 @@ impl Tree {
         self.names.push(names);
     }
 
-    /// Looks a path (below `/api/v1`, percent-encoded) up. Literal segments win over parameters, method by
-    /// method: where `/rules/system` has no DELETE, `DELETE /rules/{id}` is asked.
+    /// Looks a path (below `/api/v1`, percent-encoded) up. Literal segments win over parameters, whatever the
+    /// method: `system` is no id, so `DELETE /rules/system` is not `DELETE /rules/{id}` but 405.
     pub(super) fn find(&self, method: &str, path: &str) -> Found<'_> {
         let segments: Vec<&str> = segments(path).collect();
         let mut methods = Vec::new();
@@ -110,10 +110,16 @@ impl Tree {
             return None;
         };
         let literal = node.literals.iter().find(|(text, _)| text == segment).map(|(_, to)| *to);
-        literal.and_then(|to| self.walk(to, rest, method, methods)).or_else(|| {
-            let parameter = node.parameter.filter(|_| !segment.is_empty())?;
-            self.walk(parameter, rest, method, methods)
-        })
+        if let Some(to) = literal {
+            let before = methods.len();
+            let found = self.walk(to, rest, method, methods);
+            // The path is there, be it for other methods only.
+            if found.is_some() || methods.len() > before {
+                return found;
+            }
+        }
+        let parameter = node.parameter.filter(|_| !segment.is_empty())?;
+        self.walk(parameter, rest, method, methods)
     }
 }
 
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_win_over_parameters_method_by_method() {
+    fn literals_win_over_parameters() {
         let tree = tree(&[
             ("GET", "/rules"),
             ("POST", "/rules"),
@@ -181,10 +187,10 @@ mod tests {
         ]);
         assert_eq!(find(&tree, "GET", "/rules"), "GET /rules");
         assert_eq!(find(&tree, "GET", "/rules/system"), "GET /rules/system");
-        assert_eq!(find(&tree, "DELETE", "/rules/system"), "DELETE /rules/{id} id=system");
+        assert_eq!(find(&tree, "DELETE", "/rules/system"), "405 GET");
         assert_eq!(find(&tree, "GET", "/rules/7%2F8%20x"), "GET /rules/{id} id=7/8 x");
         assert_eq!(find(&tree, "PUT", "/rules"), "405 GET,POST");
-        assert_eq!(find(&tree, "PUT", "/rules/system"), "405 GET,DELETE");
+        assert_eq!(find(&tree, "PUT", "/rules/system"), "405 GET");
         assert_eq!(find(&tree, "GET", "/certs/5/targets"), "GET /certs/{cert_id}/targets cert_id=5");
         assert_eq!(find(&tree, "GET", "/certs/5"), "GET /certs/{id} id=5");
         assert_eq!(find(&tree, "GET", "/certs/5/key.pem"), "GET /certs/{id}/key.pem id=5");
