@@ -212,8 +212,8 @@ fn tables(runs: usize) {
     fetched.print("URL table: fetch from loopback, read, keep a copy");
     assert_eq!(machine.url_tables.entries(alias.id).len(), NETWORKS as usize);
     let replaced = spread(runs, |_| {
-        machine.fill_table(&alias.name, &[]).unwrap();
-        timed(|| machine.fill_table(&alias.name, &networks).unwrap()).0
+        machine.pf.replace_table(&alias.name, &[]).unwrap();
+        timed(|| machine.pf.replace_table(&alias.name, &networks).unwrap()).0
     });
     replaced.print("replace of the table, from empty");
     assert_eq!(simulator.table(&alias.name).unwrap().len(), NETWORKS as usize);
