@@ -224,8 +224,9 @@ impl Machine {
     }
 
     /// Loads what [`Machine::check`] has passed: tables, the main ruleset (where it differs from the loaded one)
-    /// and the anchors.
+    /// and the anchors. What was applied before needs no check: a start loads it as it is.
     pub fn load_checked(&self, compiled: &Compiled) -> Result<Report, ApplyError> {
+        self.write_files(&compiled.files)?;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = loaded.clone();
         let mut report = Report { steps: Vec::new(), warnings: compiled.warnings.clone() };

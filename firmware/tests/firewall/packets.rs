@@ -145,6 +145,10 @@ fn b15_a_country_is_blocked_with_its_networks_and_logged() {
         );
         assert_eq!(entry.labels, ["geoip-block-CN".to_owned(), format!("geoip:{}", id(&china))]);
         assert!(syn(&rig, "em0", ("198.51.100.200", 40_000), ("203.0.113.2", 443)).passed);
+        // A start writes the files that the rules name, wherever they have gone.
+        std::fs::remove_dir_all(rig.dir.path().join("root")).unwrap();
+        rig.app.applier.start().await.unwrap();
+        assert!(!syn(&rig, "em0", ("198.51.100.8", 40_001), ("203.0.113.2", 443)).passed);
     });
 }
 

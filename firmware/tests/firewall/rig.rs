@@ -18,7 +18,7 @@ pub struct Rig {
     pub pf: Arc<dyn Pf>,
     /// What `pf` is in the end, unless there is none.
     pub simulator: Arc<Simulator>,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 impl Rig {
