@@ -10,7 +10,7 @@ use super::resource::{
     Counters, Data, InEffect, Lists, Message, Resource, Warned, Written, collection, config_changed,
 };
 use super::{Access, ApiError, App, Call, Reply, Route};
-use crate::compile::{self, Environment};
+use crate::compile::{self, Environment, FILTER_ANCHORS};
 use crate::config::rule::{
     Action, Direction, IpVersion, MAX_PRIORITY, MAX_RULES, Protocol, RuleRequest, StateOptions,
 };
@@ -342,20 +342,6 @@ fn shared_out(rules: &Collection<Rule>, ids: &[Id]) -> Result<Vec<(Id, u16)>, Ap
         .collect())
 }
 
-/// Anchors in the order in which the main ruleset evaluates them (contract/firewall.md §8).
-const ANCHORS: [&str; 10] = [
-    "aifw-geoip",
-    "aifw-ha",
-    "aifw-vpn",
-    "aifw-pbr",
-    "aifw-mwan-leak",
-    "aifw-mwan-reply",
-    "aifw-nat",
-    "aifw-ratelimit",
-    "aifw",
-    "aifw-tls",
-];
-
 async fn system(call: Call) -> Result<Reply, ApiError> {
     let lines = ask(&call.app, live_lines).await;
     Ok(Reply::data(&lines))
@@ -382,7 +368,7 @@ pub(super) fn loaded(pf: &dyn Pf, anchor: AnchorName) -> (Vec<String>, Vec<Strin
 
 fn live_lines(pf: &dyn Pf) -> Vec<String> {
     let (_, mut lines) = loaded(pf, None);
-    for anchor in ANCHORS {
+    for anchor in FILTER_ANCHORS {
         let (translation, filter) = loaded(pf, Some(anchor));
         if !translation.is_empty() || !filter.is_empty() {
             lines.push(format!("# --- anchor \"{anchor}\" ---"));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use main_ruleset::FILTER_ANCHORS;
 pub use pending::{Differs, differs};
 
 use crate::config::{Config, GeoIpRule, Id, InterfaceName, NatRule, Rule, Status};
