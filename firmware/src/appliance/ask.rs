@@ -83,6 +83,7 @@ fn machine(config: &Config) -> (Machine, PathBuf) {
         Some(Interface { name: name.as_ref()?.to_string(), up: true, addresses, ..Interface::default() })
     });
     platform.set_interfaces(interfaces.collect());
+    platform.set_default_gateway(system.wan_gateway);
     let machine = Machine::new(
         Arc::new(crate::pf::absent::Absent),
         Arc::new(platform),

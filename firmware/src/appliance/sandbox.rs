@@ -258,6 +258,7 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     simulator.set_interfaces(simulated.collect());
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
+    platform.set_default_gateway(gateway);
 }
 
 /// What passes the simulator is what the interfaces count.

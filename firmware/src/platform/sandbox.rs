@@ -2,6 +2,7 @@
 //! that the replay of captures moves; its vital signs are those of the host it runs on. It changes nothing
 //! outside its state directory, and `kind` says that it is a sandbox. Made by `aifw sandbox` and by tests.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -16,6 +17,7 @@ pub struct Sandbox {
     interfaces: RwLock<Vec<Interface>>,
     /// Empty = the host's.
     hostname: RwLock<String>,
+    default_gateway: RwLock<Option<IpAddr>>,
 }
 
 impl Sandbox {
@@ -26,7 +28,13 @@ impl Sandbox {
             state_dir: state_dir.into(),
             interfaces: RwLock::new(default_interfaces()),
             hostname: RwLock::default(),
+            default_gateway: RwLock::default(),
         }
+    }
+
+    /// Where the simulated machine sends what is on none of its links; before, the host's own is told.
+    pub fn set_default_gateway(&self, gateway: Option<IpAddr>) {
+        *self.default_gateway.write().unwrap_or_else(PoisonError::into_inner) = gateway;
     }
 
     /// The name that this machine goes by from now on; the host keeps its own.
@@ -96,6 +104,9 @@ impl Platform for Sandbox {
         let given = self.hostname.read().unwrap_or_else(PoisonError::into_inner);
         if !given.is_empty() {
             vitals.hostname = given.clone();
+        }
+        if let Some(gateway) = *self.default_gateway.read().unwrap_or_else(PoisonError::into_inner) {
+            vitals.default_gateway = Some(gateway);
         }
         Ok(vitals)
     }
