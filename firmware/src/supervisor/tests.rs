@@ -25,6 +25,13 @@ fn pid_of(status: &Status) -> Pid {
     Pid::from_raw(status.pid.unwrap() as i32)
 }
 
+/// Waits until a child has said so many lines: it counts as started before its program has begun.
+async fn said(supervisor: &Supervisor, name: &str, lines: usize) {
+    while supervisor.log(name, lines).unwrap().len() < lines {
+        async_io::Timer::after(Duration::from_millis(5)).await;
+    }
+}
+
 fn exists(pid: Pid) -> bool {
     kill(pid, None).is_ok()
 }
@@ -40,6 +47,7 @@ fn a_child_is_started_watched_and_stopped() {
         assert_eq!((status.state, status.restarts), (State::Running, 0));
         let pid = pid_of(&status);
         assert!(exists(pid));
+        said(&supervisor, "one", 2).await;
         supervisor.stop("one").await.unwrap();
         assert_eq!(supervisor.status("one").unwrap().state, State::Stopped);
         assert!(!exists(pid));
@@ -236,9 +244,7 @@ fn limits_are_set_before_the_program_runs() {
         spec.limits = Limits { open_files: Some(64), ..Limits::default() };
         supervisor.define(spec);
         supervisor.start("limited").await.unwrap();
-        while supervisor.log("limited", 2).unwrap().len() < 2 {
-            async_io::Timer::after(Duration::from_millis(5)).await;
-        }
+        said(&supervisor, "limited", 2).await;
         supervisor.shutdown().await;
         let lines: Vec<String> = supervisor.log("limited", 2).unwrap().into_iter().map(|l| l.line).collect();
         assert_eq!(lines, ["64", "0"]);
