@@ -312,3 +312,47 @@ mod take_back_tests {
         assert!(now == wanted);
     }
 }
+
+#[cfg(test)]
+mod cost_tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde::{Deserialize, Serialize};
+
+    use super::{Collection, Object};
+
+    static COMPARED: AtomicUsize = AtomicUsize::new(0);
+
+    /// Counts how often it is looked at.
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    struct Counted {
+        key: u32,
+        value: u32,
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            COMPARED.fetch_add(1, Ordering::Relaxed);
+            (self.key, self.value) == (other.key, other.value)
+        }
+    }
+
+    impl Object for Counted {
+        type Key = u32;
+        fn key(&self) -> u32 {
+            self.key
+        }
+    }
+
+    #[test]
+    fn a_difference_costs_what_has_changed_not_what_is_there() {
+        let before: Collection<Counted> = (0..10_000).map(|key| Counted { key, value: 0 }).collect();
+        let mut after = before.clone();
+        after.insert(Counted { key: 5_000, value: 1 });
+        after.remove(&123);
+        COMPARED.store(0, Ordering::Relaxed);
+        assert_eq!(after.changes_since(&before).count(), 2);
+        let compared = COMPARED.load(Ordering::Relaxed);
+        assert!(compared < 500, "{compared} objects of 10,000 were looked at");
+    }
+}
