@@ -19,8 +19,8 @@ use crate::config::{Config, Timestamp};
 use crate::pf::Pf;
 use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
+use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
-use crate::platform::{Interface, Platform};
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -287,9 +287,4 @@ fn stop_signal() -> Result<async_channel::Receiver<()>, StartError> {
     })
     .detach();
     Ok(receiver)
-}
-
-/// The sandbox says what it is.
-pub fn is_sandbox(platform: &dyn Platform) -> bool {
-    platform.kind() == "sandbox"
 }
