@@ -10,6 +10,7 @@ pub mod config;
 pub mod live;
 pub mod pf;
 pub mod platform;
+pub mod services;
 pub mod store;
 pub mod supervisor;
 #[cfg(test)]

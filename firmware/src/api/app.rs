@@ -12,6 +12,7 @@ pub use crate::live::ApiCounters as Traffic;
 use crate::live::Live;
 use crate::pf::Pf;
 use crate::platform::Platform;
+use crate::services::Services;
 use crate::store::Store;
 
 /// The appliance behind the API. One per process, shared.
@@ -22,6 +23,7 @@ pub struct App {
     pub platform: Arc<dyn Platform>,
     pub gate: Arc<dyn Gate>,
     pub applier: Applier,
+    pub services: Services,
     pub live: Live,
     /// Called, in order, after every 2xx of an authenticated operation whose route says `snapshot`. They must
     /// return at once: the answer waits for them.

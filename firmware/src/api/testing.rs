@@ -32,12 +32,15 @@ use super::{ApiError, App, Gate, Peer, Route};
 use crate::apply::Applier;
 use crate::apply::url_tables::UrlTables;
 use crate::auth::{Auth, Caller, Credential};
+use crate::compile::services::ListenMap;
 use crate::config::{Id, Permission, PermissionSet};
 use crate::live::{self, Live};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
+use crate::services::{self, Components, Services};
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
 /// A ticket is any hexadecimal text, and holds every permission.
@@ -103,18 +106,48 @@ pub fn bare_app(dir: &Path) -> App {
 }
 
 /// As [`bare_app`], with a packet filter. Files that rules name are below `root` in the directory.
-#[allow(clippy::expect_used)]
 pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
+    app_with(dir, pf, Components::none())
+}
+
+/// As [`bare_app`], with the daemons of this host (`cargo image components`), which listen as configured: give
+/// them free ports of loopback. Make the directory of a short path: it holds Unix sockets. End with
+/// `app.services.shutdown()`.
+pub fn app_with_daemons(dir: &Path) -> App {
+    app_with(dir, Arc::new(crate::pf::absent::Absent), Components::of_this_host())
+}
+
+/// Services of which none is installed.
+pub fn no_daemons(dir: &Path, platform: Arc<dyn Platform>) -> Services {
+    services_of(dir, platform, Components::none())
+}
+
+fn services_of(dir: &Path, platform: Arc<dyn Platform>, components: Components) -> Services {
+    Services::new(services::Setup {
+        state_dir: dir.to_owned(),
+        components,
+        platform,
+        supervisor: Supervisor::new(),
+        listen: ListenMap::AsConfigured,
+        sandbox: true,
+    })
+}
+
+/// The whole choice.
+#[allow(clippy::expect_used)]
+pub fn app_with(dir: &Path, pf: Arc<dyn Pf>, components: Components) -> App {
     let store = Store::open(dir).expect("a store can be made in the directory");
     let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
     let traffic = Arc::new(Traffic::default());
-    let applier = Applier::with_root(
+    let services = services_of(dir, platform.clone(), components);
+    let applier = Applier::new(
         store.clone(),
         pf.clone(),
         platform.clone(),
         Arc::new(GeoIp::new(dir.join("geoip"))),
         Arc::new(UrlTables::new(dir.join("url_tables"), true)),
         dir.join("root"),
+        services.clone(),
     );
     let (live, _) = Live::by_hand(live::Deps {
         store: store.clone(),
@@ -133,6 +166,7 @@ pub fn app_with_pf(dir: &Path, pf: Arc<dyn Pf>) -> App {
         platform,
         gate: Arc::new(ListGate),
         applier,
+        services,
         live,
         after_write: Vec::new(),
         traffic,

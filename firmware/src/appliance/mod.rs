@@ -1,6 +1,7 @@
 //! The composition: rooms put together to an appliance that answers. Called by `main`; nothing uses it.
 
 pub mod ask;
+mod background;
 pub mod sandbox;
 
 use std::path::{Path, PathBuf};
@@ -15,13 +16,15 @@ use crate::auth::{Auth, AuthError};
 use crate::config::setup::{Admin, AdminPassword};
 use crate::config::{Config, Document};
 use crate::live::fanout::StreamLimits;
-use crate::live::sources::{Sources, SystemLog};
+use crate::live::sources::{DaemonViews, Sources, SystemLog};
 use crate::live::syslog::LogRing;
 use crate::live::{ApiCounters, Deps, Live, Producer};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
+use crate::services::{self, Components, Services};
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
+use crate::supervisor::Supervisor;
 
 /// What differs between a sandbox and the real machine.
 pub struct Parts {
@@ -34,6 +37,9 @@ pub struct Parts {
     pub root: PathBuf,
     /// URL tables may be fetched from private and loopback servers.
     pub inside_allowed: bool,
+    pub components: Components,
+    /// Where the daemons listen that are configured to listen somewhere.
+    pub listen: crate::compile::services::ListenMap,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,13 +72,22 @@ impl Appliance {
         auth.start().await?;
         let traffic = Arc::new(ApiCounters::default());
         let geoip = Arc::new(GeoIp::new(parts.state_dir.join("geoip")));
-        let applier = Applier::with_root(
+        let services = Services::new(services::Setup {
+            state_dir: parts.state_dir.clone(),
+            components: parts.components,
+            platform: parts.platform.clone(),
+            supervisor: Supervisor::new(),
+            listen: parts.listen,
+            sandbox: parts.platform.kind() == "sandbox",
+        });
+        let applier = Applier::new(
             store.clone(),
             parts.pf.clone(),
             parts.platform.clone(),
             geoip.clone(),
             Arc::new(UrlTables::new(parts.state_dir.join("url-tables"), parts.inside_allowed)),
             parts.root,
+            services.clone(),
         );
         let (live, producer) = Live::prepare(Deps {
             store: store.clone(),
@@ -81,6 +96,7 @@ impl Appliance {
             counters: traffic.clone(),
             state_dir: Some(parts.state_dir),
             sources: Sources {
+                services: Some(Arc::new(DaemonViews { services: services.clone(), store: store.clone() })),
                 countries: Some(geoip),
                 system_log: LogRing::of_this_process().map(|ring| ring as Arc<dyn SystemLog>),
                 ..Sources::default()
@@ -95,6 +111,7 @@ impl Appliance {
             pf: parts.pf,
             platform: parts.platform,
             applier,
+            services,
             live,
             traffic,
         };
@@ -151,6 +168,9 @@ impl Appliance {
         }
         note(&self.app.store, "daemon_started", format!("aifw {} started", env!("CARGO_PKG_VERSION"))).await;
         smol::spawn(self.app.applier.clone().run()).detach();
+        let applier = self.app.applier.clone();
+        smol::spawn(async move { applier.start_services().await }).detach();
+        background::start(&self.app);
         let auth = self.app.auth.clone();
         smol::spawn(async move { auth.housekeeping().await }).detach();
         outcome.map(|_| ())
@@ -165,6 +185,7 @@ impl Appliance {
     /// Finishes what is being worked on, and closes the store.
     pub async fn stop(self, server: Server) {
         blocking::unblock(move || server.shutdown(Duration::from_secs(5))).await;
+        self.app.services.shutdown().await;
         self.app.live.stop().await;
         note(&self.app.store, "daemon_stopped", "aifw stopped".into()).await;
         self.app.store.close();

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{Appliance, Parts, StartError, read};
 use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
+use crate::compile::services::ListenMap;
 use crate::config::setup::Setup;
 use crate::config::{Config, Timestamp};
 use crate::pf::Pf;
@@ -21,6 +22,7 @@ use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
 use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
+use crate::services::Components;
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,6 +60,12 @@ pub struct Arguments {
     /// Also listen on this Unix socket, for root and the user who runs this
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Daemons listen on loopback; a port below 1024 becomes so much higher
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1024..=64000))]
+    port_offset: u16,
+    /// Daemons listen exactly where they are configured to (needs the addresses, and root for ports below 1024)
+    #[arg(long)]
+    as_configured: bool,
     /// Origins that a browser may call from, comma separated; * = any
     #[arg(long, value_name = "LIST", default_value = "*", value_parser = Cors::parse)]
     cors: Cors,
@@ -89,6 +97,7 @@ pub fn run(arguments: Arguments) -> Result<(), StartError> {
 
 async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let stop = stop_signal()?;
+    crate::supervisor::become_reaper()?;
     let state = arguments.state.clone();
     let platform = Arc::new(Sandbox::new(&state));
     let simulator = Arc::new(Simulator::new(Vec::new()));
@@ -136,6 +145,11 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         },
         root,
         inside_allowed: true,
+        components: Components::of_this_host(),
+        listen: match arguments.as_configured {
+            true => ListenMap::AsConfigured,
+            false => ListenMap::Loopback { offset: arguments.port_offset },
+        },
     })
     .await?;
     if let Some(file) = &arguments.address_file {

@@ -7,6 +7,7 @@ pub mod lockout;
 pub mod machine;
 pub mod pending;
 pub mod schedules;
+pub mod services;
 pub mod url_tables;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::config::{Config, Document, Id, TableName, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
+use crate::services::Services;
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
 
 /// Why the machine was not made to match.
@@ -103,36 +105,32 @@ struct Inner {
     machine: Arc<Machine>,
     /// Held for the length of an apply.
     turn: AsyncMutex<()>,
+    services: Services,
+    /// Held for the length of a change of one service.
+    service_turns: [AsyncMutex<()>; 5],
     /// Schedules that were open when the rules were loaded last.
     open: Mutex<BTreeSet<Id>>,
     pending: Mutex<pending::Tracker>,
 }
 
 impl Applier {
+    /// Files that rules name are written below `root`: `/` on the appliance.
     pub fn new(
         store: Store,
         pf: Arc<dyn Pf>,
         platform: Arc<dyn Platform>,
         geoip: Arc<GeoIp>,
         url_tables: Arc<UrlTables>,
-    ) -> Self {
-        Self::with_root(store, pf, platform, geoip, url_tables, "/")
-    }
-
-    /// As [`Applier::new`], files that rules name being written below `root` (the sandbox).
-    pub fn with_root(
-        store: Store,
-        pf: Arc<dyn Pf>,
-        platform: Arc<dyn Platform>,
-        geoip: Arc<GeoIp>,
-        url_tables: Arc<UrlTables>,
         root: impl Into<PathBuf>,
+        services: Services,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
                 machine: Arc::new(Machine::new(pf, platform, geoip, url_tables, root.into())),
                 turn: AsyncMutex::new(()),
+                services,
+                service_turns: Default::default(),
                 open: Mutex::default(),
                 pending: Mutex::default(),
             }),
@@ -244,7 +242,8 @@ impl Applier {
             })
             .await?;
         match self.load_compiled(&after.1, compiled).await {
-            Ok(report) => {
+            Ok(mut report) => {
+                report.warnings.extend(self.follow_with_services(&before.applied, &after.1).await);
                 self.refresh_pending();
                 Ok(report)
             }

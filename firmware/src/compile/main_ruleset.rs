@@ -17,7 +17,9 @@ const TRANSLATION_ANCHORS: [(AnchorKind, &str); 5] = [
 ];
 
 /// Filter anchors in order of evaluation. Anchors behind `aifw` see almost nothing that comes in.
-pub const FILTER_ANCHORS: [&str; 10] = [
+pub const FILTER_ANCHORS: [&str; 12] = [
+    "aifw-ids",
+    "aifw-time",
     "aifw-geoip",
     "aifw-ha",
     "aifw-vpn",

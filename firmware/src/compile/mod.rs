@@ -8,7 +8,9 @@ mod geoip;
 mod main_ruleset;
 mod nat;
 mod pending;
+pub mod services;
 mod shadow;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +22,7 @@ use ipnet::IpNet;
 
 pub use main_ruleset::FILTER_ANCHORS;
 pub use pending::{Differs, differs};
+pub use services::anchors::service_anchors;
 
 use crate::config::{Config, GeoIpRule, Id, InterfaceName, NatRule, Rule, Status};
 use crate::pf::ast::{Item, Ruleset};
@@ -96,7 +99,8 @@ impl fmt::Display for Warning {
 #[derive(Debug, Clone, Default)]
 pub struct Firewall {
     pub main: Ruleset,
-    /// Name and rules, in the order in which they are loaded: `aifw-geoip`, `aifw-nat`, `aifw`.
+    /// Name and rules, in the order in which they are loaded: those of the services, `aifw-geoip`, `aifw-nat`,
+    /// `aifw`.
     pub anchors: Vec<(String, Ruleset)>,
     /// Files that tables in those rulesets name: path and lines. They must be there before the rules are loaded.
     pub files: Vec<(String, Vec<String>)>,
@@ -261,11 +265,10 @@ pub fn firewall(config: &Config, environment: &Environment) -> Result<Firewall, 
     let main = main_ruleset::ruleset(&context, &mut output);
     Ok(Firewall {
         main,
-        anchors: vec![
-            ("aifw-geoip".into(), geoip),
-            ("aifw-nat".into(), nat.ruleset),
-            ("aifw".into(), filter),
-        ],
+        anchors: service_anchors(config, environment)
+            .into_iter()
+            .chain([("aifw-geoip".into(), geoip), ("aifw-nat".into(), nat.ruleset), ("aifw".into(), filter)])
+            .collect(),
         files: output.files.into_iter().collect(),
         warnings: output.warnings,
     })

@@ -208,3 +208,12 @@ impl DhcpSubnet {
         self
     }
 }
+
+/// Takes over the part of the configuration that is the DHCP server's.
+pub(super) fn adopt(from: &super::Config, into: &mut super::Config) {
+    into.dhcp = from.dhcp.clone();
+    into.dhcp_ddns = from.dhcp_ddns.clone();
+    into.dhcp_ha = from.dhcp_ha.clone();
+    into.dhcp_subnets = from.dhcp_subnets.clone();
+    into.dhcp_reservations = from.dhcp_reservations.clone();
+}

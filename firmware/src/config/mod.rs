@@ -4,20 +4,25 @@
 pub mod alias;
 pub mod backup;
 pub mod dhcp;
+pub mod dns;
 pub mod document;
 pub mod geoip;
 pub mod ha;
+pub mod ids;
 pub mod nat;
 pub mod permission;
+pub mod proxy;
 pub mod request;
 pub mod route;
 pub mod rule;
 pub mod schedule;
 pub mod secret;
+pub mod service;
 pub mod settings;
 pub mod setup;
 pub mod shaping;
 pub mod system;
+pub mod time;
 pub mod tls;
 pub mod value;
 pub mod vpn;
@@ -31,6 +36,7 @@ pub use request::Refusal;
 pub use rule::{Rule, Status};
 pub use schedule::Schedule;
 pub use secret::Secret;
+pub use service::ServiceKind;
 pub use settings::{AuthSettings, DashboardSettings, FirewallSettings, HistorySettings};
 pub use system::System;
 pub use value::{Address, BadValue, Id, InterfaceName, Invalid, Label, PortRange, TableName, Timestamp};
@@ -66,6 +72,10 @@ document::document! {
             dhcp_ha: dhcp::DhcpHa => "dhcp_ha",
             tuning: settings::Tuning => "tuning",
             dashboard: DashboardSettings => "dashboard",
+            dns_resolver: dns::DnsResolver => "dns_resolver",
+            time: time::TimeSettings => "time",
+            proxy: proxy::ProxySettings => "proxy",
+            ids: ids::IdsSettings => "ids",
         }
     }
 }

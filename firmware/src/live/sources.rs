@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::view::{IdsView, ServiceView, TunnelView};
+use crate::config::ServiceKind;
 use crate::platform::geoip::GeoIp;
+use crate::services::Services;
+use crate::store::Store;
 
 /// What the intrusion detection system tells. Counters are cumulative.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +35,7 @@ pub trait VpnSource: Send + Sync {
     fn tunnels(&self) -> Vec<TunnelView>;
 }
 
-/// The daemons. May block; asked every 10 s. Exactly those of [`ServiceView::NAMES`], in that order.
+/// The daemons. May block; asked every 10 s. Exactly those of [`ServiceView::KINDS`], in that order.
 pub trait ServiceSource: Send + Sync {
     fn services(&self) -> Vec<ServiceView>;
 }
@@ -64,6 +67,26 @@ pub trait SystemLog: Send + Sync {
     fn tail(&self, most: usize) -> Vec<SystemLine>;
 }
 
+/// The daemons as their supervisor and the applied configuration know them.
+pub struct DaemonViews {
+    pub services: Services,
+    pub store: Store,
+}
+
+impl ServiceSource for DaemonViews {
+    fn services(&self) -> Vec<ServiceView> {
+        let applied = self.store.snapshot().applied.clone();
+        ServiceView::KINDS
+            .into_iter()
+            .map(|kind| ServiceView {
+                name: kind.label(),
+                running: self.services.runner(kind).is_running(),
+                enabled: kind.is_enabled(&applied),
+            })
+            .collect()
+    }
+}
+
 /// The sources that are there.
 #[derive(Clone, Default)]
 pub struct Sources {
@@ -76,10 +99,11 @@ pub struct Sources {
 
 impl ServiceView {
     /// The daemons of the appliance, as clients know them.
-    pub const NAMES: [&str; 4] = ["rDNS", "rDHCP", "rTIME", "TrafficCop"];
+    pub const KINDS: [ServiceKind; 4] =
+        [ServiceKind::Dns, ServiceKind::Dhcp, ServiceKind::Time, ServiceKind::Proxy];
 
     /// What is true while nothing starts them.
     pub fn none_installed() -> Vec<Self> {
-        Self::NAMES.map(|name| Self { name, running: false, enabled: false }).to_vec()
+        Self::KINDS.map(|kind| Self { name: kind.label(), running: false, enabled: false }).to_vec()
     }
 }

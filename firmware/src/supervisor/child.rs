@@ -12,6 +12,7 @@ use nix::libc;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, User};
 
+use super::private_run;
 use super::spec::{Limits, ServiceSpec};
 
 /// Starts the program of a spec with its output in pipes.
@@ -33,12 +34,14 @@ pub fn start(spec: &ServiceSpec) -> io::Result<Child> {
     };
     let groups = user.as_ref().and_then(|user| std::ffi::CString::new(user.name.as_str()).ok());
     let (limits, parent) = (spec.limits, std::process::id());
+    let private = private_run::prepare(spec.private_run.as_deref())?;
     // SAFETY: between fork and exec only async-signal-safe system calls are made; nothing is allocated.
     unsafe {
         command.pre_exec(move || {
             nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
             SigSet::empty().thread_set_mask()?;
             apply_limits(limits)?;
+            private_run::enter(&private)?;
             if let (Some(user), Some(groups)) = (&user, &groups) {
                 set_user(user, groups)?;
             }

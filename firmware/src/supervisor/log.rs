@@ -8,7 +8,7 @@ use futures_lite::{AsyncBufReadExt, AsyncRead};
 
 use crate::config::Timestamp;
 
-const LINES: usize = 1000;
+const LINES: usize = 5000;
 /// A longer line is cut.
 const LINE_BYTES: usize = 4096;
 

@@ -4,6 +4,7 @@
 mod backoff;
 mod child;
 mod log;
+mod private_run;
 mod service;
 mod spec;
 

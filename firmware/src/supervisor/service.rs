@@ -53,6 +53,22 @@ pub struct Status {
     pub last_lines: Vec<String>,
 }
 
+impl Status {
+    /// Of a child that nobody has heard of.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            state: State::NotInstalled,
+            pid: None,
+            since: Timestamp::now(),
+            restarts: 0,
+            last_end: None,
+            reason: None,
+            last_lines: Vec::new(),
+        }
+    }
+}
+
 /// What a child may be told.
 pub(super) enum Order {
     Start,

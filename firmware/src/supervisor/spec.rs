@@ -109,6 +109,9 @@ pub struct ServiceSpec {
     pub directory: Option<PathBuf>,
     /// Runs as this user, with its groups; needs root.
     pub user: Option<String>,
+    /// On Linux: it sees this directory as `/run` (and so `/var/run`), where programs keep lock files whose
+    /// place cannot be chosen, so that several can run on one development host. Elsewhere it means nothing.
+    pub private_run: Option<PathBuf>,
     pub limits: Limits,
     pub readiness: Arc<dyn Probe>,
     /// Not ready by then: it is stopped, which counts as a crash.
@@ -130,6 +133,7 @@ impl ServiceSpec {
             env: Vec::new(),
             directory: None,
             user: None,
+            private_run: None,
             limits: Limits::default(),
             readiness: Arc::new(Started),
             ready_within: Duration::from_secs(30),
@@ -138,6 +142,15 @@ impl ServiceSpec {
             grace: Duration::from_secs(10),
             after: Vec::new(),
         }
+    }
+    /// Whether a process started by one would be like a process started by the other.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        (&self.program, &self.args, &self.env, &self.directory, &self.user, self.limits)
+            == (&other.program, &other.args, &other.env, &other.directory, &other.user, other.limits)
+    }
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
     }
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());

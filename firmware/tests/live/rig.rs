@@ -78,12 +78,15 @@ impl Rig {
                 (live, Some(sampler))
             }
         };
+        let services = aifw::api::testing::no_daemons(dir.path(), platform.clone());
         let applier = Applier::new(
             store.clone(),
             dyn_pf.clone(),
             platform.clone(),
             Arc::new(GeoIp::new(dir.path().join("geoip"))),
             Arc::new(UrlTables::new(dir.path().join("url-tables"), false)),
+            "/",
+            services.clone(),
         );
         smol::spawn(applier.clone().run()).detach();
         let auth = Auth::new(store.clone(), dir.path(), Default::default()).unwrap();
@@ -99,6 +102,7 @@ impl Rig {
             platform,
             gate,
             applier,
+            services,
             live: live.clone(),
             after_write: Vec::new(),
             traffic: counters,

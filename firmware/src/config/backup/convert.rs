@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::sections::*;
-use super::{ConfigDocument, SCHEMA_VERSION};
+use super::{ConfigDocument, SCHEMA_VERSION, services};
 use crate::config::dhcp::{DhcpDdns, DhcpSubnet};
 use crate::config::geoip::Country;
 use crate::config::ha::{CarpVip, HaSettings};
@@ -78,6 +78,11 @@ impl ConfigDocument {
             dhcp_ddns,
             dhcp_ha,
             tuning,
+            // Part of `services`.
+            dns_resolver: _,
+            time: _,
+            proxy: _,
+            ids: _,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
@@ -129,6 +134,7 @@ impl ConfigDocument {
             firewall: Some((**firewall).clone()),
             history: Some((**history).clone()),
             dashboard: Some((**dashboard).clone()),
+            services: Some(services::rows(config)),
         }
     }
 
@@ -185,6 +191,10 @@ impl ConfigDocument {
         };
         self.put_named_objects(&mut config, now)?;
         self.put_rules(&mut config, now)?;
+        match &self.services {
+            Some(rows) => services::put(rows, &mut config)?,
+            None => services::put(&services::rows(base), &mut config)?,
+        }
         Ok(config)
     }
 

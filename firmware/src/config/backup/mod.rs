@@ -8,6 +8,7 @@ pub mod check;
 mod convert;
 mod interfaces;
 mod sections;
+mod services;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub struct ConfigDocument {
     pub firewall: Option<FirewallSettings>,
     pub history: Option<HistorySettings>,
     pub dashboard: Option<DashboardSettings>,
+    /// DNS, time, reverse proxy and intrusion detection.
+    pub services: Option<services::ServiceRows>,
 }
 
 impl ConfigDocument {

@@ -1,0 +1,145 @@
+//! The daemons: where each one's files go, how it is checked, started, known to be ready, reloaded and asked.
+//! What the files say is `compile/`'s; that a process lives is `supervisor/`'s. [`Services`] holds one
+//! [`Runner`] per daemon. Called by `apply/` (to make a daemon match a configuration), by `live/` and the API
+//! (to look). Knows nothing of HTTP requests.
+
+mod components;
+pub mod files;
+mod ids;
+pub mod logs;
+mod rdhcpd;
+mod rdns;
+mod rtime;
+mod runner;
+mod trafficcop;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use components::Components;
+pub use runner::{How, Report, Runner};
+
+use crate::compile::services::{Artifacts, Facts, ListenMap, Places};
+use crate::compile::template::TemplateError;
+use crate::config::{Config, ServiceKind};
+use crate::platform::Platform;
+use crate::supervisor::{ServiceSpec, Supervisor, SupervisorError};
+
+/// Why a daemon was not made to match a configuration, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration is at fault: the daemon's own checker, or ours, says no. Nothing was touched.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0} is not installed")]
+    NotInstalled(&'static str),
+    /// It did not come up with the new files. If `rolled_back`, it runs again with those it had before.
+    #[error("{service} did not come up: {reason}{}", if *rolled_back { "; it runs as before" } else { "" })]
+    NotReady { service: &'static str, reason: String, last_lines: Vec<String>, rolled_back: bool },
+    #[error("{path}: {source}")]
+    Io { path: String, source: std::io::Error },
+    /// It runs but its control socket or API says nothing useful.
+    #[error("{service} does not answer: {reason}")]
+    Unreachable { service: &'static str, reason: String },
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Supervisor(SupervisorError),
+}
+
+impl ServiceError {
+    pub fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), source }
+    }
+}
+
+/// One daemon. All of it may block; called through `blocking::unblock`.
+pub trait Daemon: Send + Sync + 'static {
+    fn kind(&self) -> ServiceKind;
+
+    /// What it is given for a configuration. `facts.places` are the directories that the files will lie in:
+    /// the live ones, or those of a rehearsal.
+    fn artifacts(&self, config: &Config, facts: &Facts) -> Result<Artifacts, ServiceError>;
+
+    /// Asks the daemon's own checker about files that were written to `places`, or starts it dry there. `Err`
+    /// ([`ServiceError::Refused`]) carries the daemon's own words.
+    fn check(&self, program: &Path, artifacts: &Artifacts, places: &Places) -> Result<(), ServiceError>;
+
+    /// How it is run with these files.
+    fn spec(&self, program: &Path, artifacts: &Artifacts, facts: &Facts) -> ServiceSpec;
+
+    /// Makes the running daemon take these changed files (paths as in [`Artifacts::files`]) without a restart.
+    /// `false` = it cannot; it is then restarted.
+    fn reload(
+        &self,
+        changed: &[PathBuf],
+        artifacts: &Artifacts,
+        facts: &Facts,
+    ) -> Result<bool, ServiceError> {
+        let _ = (changed, artifacts, facts);
+        Ok(false)
+    }
+}
+
+/// What every daemon's spec starts from: its own directory, no colours in what it says, and in a sandbox a `/run`
+/// of its own for lock files whose place it does not let one choose.
+fn base_spec(kind: ServiceKind, program: &Path, facts: &Facts) -> ServiceSpec {
+    let mut spec = ServiceSpec::new(kind.program(), program).env("NO_COLOR", "1");
+    spec.directory = Some(facts.places.data.clone());
+    spec.private_run = facts.sandbox.then(|| facts.places.run.join("private"));
+    spec
+}
+
+/// What the services of a process need.
+pub struct Setup {
+    /// Everything of theirs lies below `<state_dir>/services/<daemon>`.
+    pub state_dir: PathBuf,
+    pub components: Components,
+    pub platform: Arc<dyn Platform>,
+    pub supervisor: Supervisor,
+    pub listen: ListenMap,
+    pub sandbox: bool,
+}
+
+/// The daemons of this appliance. Clones share them.
+#[derive(Clone)]
+pub struct Services {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    supervisor: Supervisor,
+    runners: [Arc<Runner>; 5],
+}
+
+impl Services {
+    /// Takes the daemons under supervision, stopped.
+    pub fn new(setup: Setup) -> Self {
+        let setup = Arc::new(setup);
+        // In the order of `ServiceKind::ALL`.
+        let daemons: [Arc<dyn Daemon>; 5] = [
+            Arc::new(rdns::Rdns::default()),
+            Arc::new(rdhcpd::Rdhcpd::default()),
+            Arc::new(rtime::Rtime::default()),
+            Arc::new(trafficcop::TrafficCop::default()),
+            Arc::new(ids::Suricata::default()),
+        ];
+        let supervisor = setup.supervisor.clone();
+        let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
+        Self { inner: Arc::new(Inner { supervisor, runners }) }
+    }
+
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.inner.supervisor
+    }
+
+    pub fn runner(&self, kind: ServiceKind) -> &Arc<Runner> {
+        // `ALL` and `runners` have one order, that of the enum.
+        &self.inner.runners[kind as usize]
+    }
+
+    /// Stops all of them.
+    pub async fn shutdown(&self) {
+        self.inner.supervisor.shutdown().await;
+    }
+}

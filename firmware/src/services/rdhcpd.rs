@@ -1,0 +1,26 @@
+//! Rdhcpd under supervision: its arguments, readiness, checker and reload.
+
+use std::path::Path;
+
+use super::{Daemon, ServiceError, base_spec};
+use crate::compile::services::{Artifacts, Facts, Places};
+use crate::config::{Config, ServiceKind};
+use crate::supervisor::ServiceSpec;
+
+#[derive(Debug, Default)]
+pub struct Rdhcpd {}
+
+impl Daemon for Rdhcpd {
+    fn kind(&self) -> ServiceKind {
+        ServiceKind::Dhcp
+    }
+    fn artifacts(&self, _: &Config, _: &Facts) -> Result<Artifacts, ServiceError> {
+        Ok(Artifacts::default())
+    }
+    fn check(&self, _: &Path, _: &Artifacts, _: &Places) -> Result<(), ServiceError> {
+        Ok(())
+    }
+    fn spec(&self, program: &Path, _: &Artifacts, facts: &Facts) -> ServiceSpec {
+        base_spec(self.kind(), program, facts)
+    }
+}
