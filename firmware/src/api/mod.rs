@@ -24,6 +24,7 @@ pub mod router;
 pub mod rules;
 pub mod schedules;
 pub mod server;
+pub mod services;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
@@ -51,6 +52,7 @@ pub fn routes() -> Vec<Route> {
         geoip::routes(),
         geoip_database::routes(),
         explain::routes(),
+        services::routes(),
     ]
     .concat()
 }

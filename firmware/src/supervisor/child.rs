@@ -141,18 +141,3 @@ pub fn signal_group(pid: u32, signal: Signal) {
         killpg(Pid::from_raw(pid), signal).ok();
     }
 }
-
-/// Makes this process inherit orphaned descendants, so that a child's children do not pass to init.
-pub fn become_reaper() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_child_subreaper(true)?;
-    #[cfg(target_os = "freebsd")]
-    {
-        // SAFETY: PROC_REAP_ACQUIRE takes no data.
-        let set = unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_REAP_ACQUIRE, std::ptr::null_mut()) };
-        if set != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
-}

@@ -320,6 +320,9 @@ impl Service {
         spec: &ServiceSpec,
         waiting: &mut Option<Answer>,
     ) -> Ended {
+        for path in &spec.stale {
+            std::fs::remove_file(path).ok();
+        }
         let mut process = match child::start(spec) {
             Ok(process) => process,
             Err(error) => return Ended::Alone(Err(error)),

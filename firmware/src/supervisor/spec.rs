@@ -120,6 +120,9 @@ pub struct ServiceSpec {
     pub backoff: Backoff,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// Left by an earlier run (sockets, pid files); removed before each start, so that they do not pass for the new
+    /// one's.
+    pub stale: Vec<PathBuf>,
     /// Started only when these are running.
     pub after: Vec<String>,
 }
@@ -140,6 +143,7 @@ impl ServiceSpec {
             restart: RestartPolicy::default(),
             backoff: Backoff::default(),
             grace: Duration::from_secs(10),
+            stale: Vec::new(),
             after: Vec::new(),
         }
     }
