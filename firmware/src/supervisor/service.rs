@@ -12,7 +12,7 @@ use futures_lite::future;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::backoff::{Ends, Next};
+use super::backoff::{Ends, Next, Run};
 use super::log::Log;
 use super::spec::{RestartPolicy, ServiceSpec};
 use super::{Supervisor, SupervisorError, child};
@@ -160,7 +160,7 @@ impl Service {
 
     /// Lives as long as the supervisor.
     pub async fn run(self: Arc<Self>, supervisor: Supervisor) {
-        let mut ends = Ends::new(self.spec().backoff);
+        let mut ends = Ends::default();
         // Somebody who waits for a start that is under way.
         let mut waiting: Option<Answer> = None;
         loop {
@@ -226,12 +226,14 @@ impl Service {
                 Ended::NotReady(reason) => (format!("not ready: {reason}"), false),
             };
             log::warn!("{}: ended: {how}", self.name);
+            let was_ready = self.status().state == State::Running;
+            let run = Run { ended: Instant::now(), lasted: began.elapsed(), was_ready };
             let over = match spec.restart {
                 RestartPolicy::Always => false,
                 RestartPolicy::OnFailure => success,
                 RestartPolicy::Never => true,
             };
-            let next = if over { Next::GiveUp } else { ends.ended(Instant::now(), began.elapsed()) };
+            let next = if over { Next::GiveUp } else { ends.ended(run, &spec.backoff) };
             match next {
                 Next::GiveUp => {
                     let lines: Vec<String> = self.log.tail(TAIL).into_iter().map(|line| line.line).collect();
@@ -244,7 +246,15 @@ impl Service {
                     let reason = self.why(&how);
                     reply(waiting, Err(SupervisorError::NotReady { service: self.name.clone(), reason }))
                         .await;
-                    return false;
+                    match spec.backoff.retry_after.filter(|_| !over) {
+                        None => return false,
+                        Some(delay) => {
+                            if let Some(end) = self.wait(supervisor, delay, ends, waiting).await {
+                                return end;
+                            }
+                            self.change(supervisor, |status| status.restarts += 1);
+                        }
+                    }
                 }
                 Next::StartAfter(delay) => {
                     self.change(supervisor, |status| {
@@ -255,19 +265,34 @@ impl Service {
                     let reason = self.why(&how);
                     reply(waiting, Err(SupervisorError::NotReady { service: self.name.clone(), reason }))
                         .await;
-                    match self.pause(delay).await {
-                        None => {}
-                        Some((Order::Start, answer)) => {
-                            ends.forget();
-                            *waiting = Some(answer);
-                        }
-                        Some((order, answer)) => {
-                            self.change(supervisor, |status| status.state = State::Stopped);
-                            answer.send(Ok(())).await.ok();
-                            return matches!(order, Order::End);
-                        }
+                    if let Some(end) = self.wait(supervisor, delay, ends, waiting).await {
+                        return end;
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits for the next start; an order comes first. `Some` = it is not to be kept up any more, and whether
+    /// that is the end of supervision.
+    async fn wait(
+        &self,
+        supervisor: &Supervisor,
+        delay: Duration,
+        ends: &mut Ends,
+        waiting: &mut Option<Answer>,
+    ) -> Option<bool> {
+        match self.pause(delay).await {
+            None => None,
+            Some((Order::Start, answer)) => {
+                ends.forget();
+                *waiting = Some(answer);
+                None
+            }
+            Some((order, answer)) => {
+                self.change(supervisor, |status| status.state = State::Stopped);
+                answer.send(Ok(())).await.ok();
+                Some(matches!(order, Order::End))
             }
         }
     }

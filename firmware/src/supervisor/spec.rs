@@ -68,12 +68,19 @@ pub enum RestartPolicy {
 pub struct Backoff {
     /// Before the first restart; doubled for each one that follows soon.
     pub first: Duration,
+    /// The longest wait of a child that does not even become ready.
     pub longest: Duration,
+    /// The longest wait of a child that had been ready: its work is missed.
+    pub longest_of_ready: Duration,
     /// A child that ran this long starts from `first` again.
     pub steady_after: Duration,
-    /// This many ends within `window` and it is left alone, as `failed`.
+    /// This many ends in a row without having been ready, and it is left alone, as `failed`.
+    pub attempts: u32,
+    /// So is one that ends this often within `window`.
     pub crashes: usize,
     pub window: Duration,
+    /// A failed child is tried once more after so long, again and again. `None`: only when somebody starts it.
+    pub retry_after: Option<Duration>,
 }
 
 impl Default for Backoff {
@@ -81,9 +88,12 @@ impl Default for Backoff {
         Self {
             first: Duration::from_millis(250),
             longest: Duration::from_secs(30),
-            steady_after: Duration::from_secs(60),
-            crashes: 10,
-            window: Duration::from_secs(60),
+            longest_of_ready: Duration::from_secs(1),
+            steady_after: Duration::from_secs(10),
+            attempts: 6,
+            crashes: 100,
+            window: Duration::from_secs(600),
+            retry_after: Some(Duration::from_secs(300)),
         }
     }
 }
