@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 pub use log::LogLine;
 pub use reaper::become_reaper;
 pub use service::{State, Status};
-pub use spec::{Backoff, Limits, Listening, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started};
+pub use spec::{
+    Backoff, Limits, Listening, Liveness, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started,
+};
 
 use nix::sys::signal::Signal;
 use service::{Order, Service};

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::backoff::{Ends, Next, Run};
 use super::log::Log;
-use super::spec::{RestartPolicy, ServiceSpec};
+use super::spec::{Liveness, RestartPolicy, ServiceSpec};
 use super::{Supervisor, SupervisorError, child};
 use crate::config::Timestamp;
 
@@ -95,6 +95,8 @@ enum Ended {
     Alone(io::Result<ExitStatus>),
     /// It never became ready.
     NotReady(String),
+    /// It lived, but did not work any more.
+    Mute(String),
     Ordered(Order, Answer),
 }
 
@@ -224,6 +226,7 @@ impl Service {
                 Ended::Alone(Ok(status)) => (describe(status), status.success()),
                 Ended::Alone(Err(error)) => (error.to_string(), false),
                 Ended::NotReady(reason) => (format!("not ready: {reason}"), false),
+                Ended::Mute(reason) => (format!("no answer any more: {reason}"), false),
             };
             log::warn!("{}: ended: {how}", self.name);
             let was_ready = self.status().state == State::Running;
@@ -366,7 +369,9 @@ impl Service {
         let ended = self.watch(supervisor, spec, &mut process, waiting).await;
         match &ended {
             Ended::Alone(_) => {}
-            Ended::NotReady(_) | Ended::Ordered(..) => stop(&mut process, pid, spec.grace).await,
+            Ended::NotReady(_) | Ended::Mute(_) | Ended::Ordered(..) => {
+                stop(&mut process, pid, spec.grace).await
+            }
         }
         // What the child itself left behind goes with it.
         child::signal_group(pid, Signal::SIGKILL);
@@ -430,7 +435,13 @@ impl Service {
                 None => future::pending().await,
             }
         };
-        future::or(exit, order).await
+        let mute = async {
+            match spec.liveness {
+                Some(liveness) => Ended::Mute(no_longer_answers(spec, liveness).await),
+                None => future::pending().await,
+            }
+        };
+        future::or(exit, future::or(order, mute)).await
     }
 
     /// The next order that is not a start. A start is answered at once when the child runs; while it is being
@@ -458,6 +469,27 @@ impl Service {
 async fn reply(waiting: &mut Option<Answer>, outcome: Result<(), SupervisorError>) {
     if let Some(answer) = waiting.take() {
         answer.send(outcome).await.ok();
+    }
+}
+
+/// Returns when a running child has missed too many answers in a row, with why the last one was missing.
+async fn no_longer_answers(spec: &ServiceSpec, liveness: Liveness) -> String {
+    let mut missed = 0;
+    loop {
+        Timer::after(liveness.every).await;
+        let late = async {
+            Timer::after(liveness.within).await;
+            Err(format!("none within {} s", liveness.within.as_secs_f32()))
+        };
+        match future::or(async { spec.readiness.probe().await }, late).await {
+            Ok(()) => missed = 0,
+            Err(reason) => {
+                missed += 1;
+                if missed >= liveness.misses {
+                    return reason;
+                }
+            }
+        }
     }
 }
 

@@ -98,6 +98,16 @@ impl Default for Backoff {
     }
 }
 
+/// The readiness probe, asked again while a child runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liveness {
+    pub every: Duration,
+    /// An answer that takes longer is none.
+    pub within: Duration,
+    /// So many missing answers in a row, and it is stopped and started again.
+    pub misses: u32,
+}
+
 /// Resource limits (setrlimit(2)); `None` = as the supervisor's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -126,6 +136,8 @@ pub struct ServiceSpec {
     pub readiness: Arc<dyn Probe>,
     /// Not ready by then: it is stopped, which counts as a crash.
     pub ready_within: Duration,
+    /// How a child that runs but no longer works is found out; `None`: it is not asked again once it was ready.
+    pub liveness: Option<Liveness>,
     pub restart: RestartPolicy,
     pub backoff: Backoff,
     /// From TERM to KILL.
@@ -150,6 +162,7 @@ impl ServiceSpec {
             limits: Limits::default(),
             readiness: Arc::new(Started),
             ready_within: Duration::from_secs(30),
+            liveness: None,
             restart: RestartPolicy::default(),
             backoff: Backoff::default(),
             grace: Duration::from_secs(10),

@@ -127,6 +127,29 @@ fn one_that_has_failed_is_tried_again_and_can_be_started_at_once() {
     });
 }
 
+#[test]
+fn one_that_lives_but_no_longer_works_is_started_again() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let sign = dir.path().join("sign");
+        let supervisor = Supervisor::new();
+        let mut spec = sh("mute", &format!(": > {}; exec sleep 1000", sign.display()));
+        spec.readiness = Arc::new(Exists(sign.clone()));
+        let (every, within) = (Duration::from_millis(10), Duration::from_secs(5));
+        spec.liveness = Some(Liveness { every, within, misses: 3 });
+        supervisor.define(spec);
+        supervisor.start("mute").await.unwrap();
+        let before = supervisor.status("mute").unwrap();
+        std::fs::remove_file(&sign).unwrap();
+        let again = |status: &Status| status.state == State::Running && status.restarts == 1;
+        let after = supervisor.wait_for("mute", again).await.unwrap();
+        assert_ne!(after.pid, before.pid);
+        assert_eq!(after.last_end.as_deref(), Some("no answer any more: not there"));
+        assert!(!exists(pid_of(&before)));
+        supervisor.shutdown().await;
+    });
+}
+
 /// Ready once a file is there.
 struct Exists(std::path::PathBuf);
 
