@@ -17,6 +17,7 @@ pub mod live;
 pub mod nat;
 pub mod openapi;
 pub mod peer;
+mod proxy;
 pub mod reply;
 pub mod resource;
 pub mod route;
@@ -25,6 +26,7 @@ pub mod rules;
 pub mod schedules;
 pub mod server;
 pub mod services;
+mod services_common;
 #[doc(hidden)]
 pub mod testing;
 mod tree;
@@ -53,6 +55,7 @@ pub fn routes() -> Vec<Route> {
         geoip_database::routes(),
         explain::routes(),
         services::routes(),
+        proxy::routes(),
     ]
     .concat()
 }

@@ -108,7 +108,8 @@ pub struct Liveness {
     pub misses: u32,
 }
 
-/// Resource limits (setrlimit(2)); `None` = as the supervisor's own.
+/// Resource limits (setrlimit(2)); `None` = as the supervisor's own. One that is higher than this process may set
+/// becomes as high as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     pub open_files: Option<u64>,

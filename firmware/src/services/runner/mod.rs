@@ -108,6 +108,10 @@ impl Runner {
                 .collect(),
             places,
             listen: self.setup.listen,
+            root: match self.setup.sandbox {
+                true => std::path::absolute(&self.setup.state_dir).unwrap_or_default().join("root"),
+                false => PathBuf::from("/"),
+            },
             sandbox: self.setup.sandbox,
             now: Timestamp::now(),
         }

@@ -50,7 +50,13 @@ impl Daemon for Script {
         let mut files = vec![File::new("word", text)];
         files.extend(word.ends_with("two").then(|| File::new("extra/second", "2")));
         let seeds = vec![File::new("data/kept", "first")];
-        Ok(Artifacts { enabled: true, files, seeds, warnings: vec![format!("about {word}")] })
+        Ok(Artifacts {
+            enabled: true,
+            files,
+            seeds,
+            warnings: vec![format!("about {word}")],
+            ..Artifacts::default()
+        })
     }
     fn check(&self, _: &Path, _: &Artifacts, places: &Places) -> Result<(), ServiceError> {
         match fs::read_to_string(places.config.join("word")).unwrap() {
