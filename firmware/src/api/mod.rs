@@ -29,6 +29,7 @@ pub mod services;
 mod services_common;
 #[doc(hidden)]
 pub mod testing;
+mod time;
 mod tree;
 pub(crate) mod ui;
 
@@ -56,6 +57,7 @@ pub fn routes() -> Vec<Route> {
         explain::routes(),
         services::routes(),
         proxy::routes(),
+        time::routes(),
     ]
     .concat()
 }

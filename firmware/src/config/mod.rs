@@ -59,6 +59,7 @@ document::document! {
             dhcp_subnets: dhcp::DhcpSubnet => "dhcp_subnet",
             dhcp_reservations: dhcp::DhcpReservation => "dhcp_reservation",
             static_routes: route::StaticRoute => "static_route",
+            time_sources: time::TimeSource => "time_source",
             proxy_entry_points: proxy::Row<proxy::EntryPoint> => "proxy_entry_point",
             proxy_http_routers: proxy::Row<proxy::HttpRouter> => "proxy_http_router",
             proxy_http_services: proxy::Row<proxy::HttpService> => "proxy_http_service",

@@ -9,7 +9,7 @@ mod ids;
 pub mod logs;
 mod rdhcpd;
 mod rdns;
-mod rtime;
+pub mod rtime;
 mod runner;
 pub mod trafficcop;
 

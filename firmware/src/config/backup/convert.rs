@@ -81,6 +81,7 @@ impl ConfigDocument {
             // Part of `services`.
             dns_resolver: _,
             time: _,
+            time_sources: _,
             proxy: _,
             ids: _,
             proxy_entry_points: _,
