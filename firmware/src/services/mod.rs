@@ -9,9 +9,9 @@ mod ids;
 pub mod logs;
 mod rdhcpd;
 mod rdns;
-mod rtime;
+pub mod rtime;
 mod runner;
-mod trafficcop;
+pub mod trafficcop;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl Services {
             Arc::new(rdns::Rdns::default()),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
-            Arc::new(trafficcop::TrafficCop::default()),
+            Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
             Arc::new(ids::Suricata::default()),
         ];
         let supervisor = setup.supervisor.clone();

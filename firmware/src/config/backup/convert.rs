@@ -81,8 +81,20 @@ impl ConfigDocument {
             // Part of `services`.
             dns_resolver: _,
             time: _,
+            time_sources: _,
             proxy: _,
             ids: _,
+            proxy_entry_points: _,
+            proxy_http_routers: _,
+            proxy_http_services: _,
+            proxy_middlewares: _,
+            proxy_tcp_routers: _,
+            proxy_tcp_services: _,
+            proxy_udp_routers: _,
+            proxy_udp_services: _,
+            proxy_tls_certs: _,
+            proxy_tls_options: _,
+            proxy_cert_resolvers: _,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
