@@ -14,6 +14,7 @@ pub mod explain;
 mod gate;
 pub mod geoip;
 pub mod geoip_database;
+pub(crate) mod ids;
 pub mod live;
 pub mod nat;
 pub mod openapi;
@@ -59,6 +60,7 @@ pub fn routes() -> Vec<Route> {
         services::routes(),
         proxy::routes(),
         dhcp::routes(),
+        ids::routes(),
         time::routes(),
     ]
     .concat()

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::App;
-use crate::config::ServiceKind;
+use crate::compile::services::ids::BLOCK_TABLE;
+use crate::config::{ServiceKind, TableName, Timestamp};
+use crate::services::ids::{CommandSocket, Tailer};
 use crate::services::{How, rtime, trafficcop};
+use crate::store::Author;
 
 /// Starts every area's own tasks. They end with the process.
 pub fn start(app: &Arc<App>) {
     smol::spawn(keep_access_log_small(app.clone())).detach();
     smol::spawn(follow_time_sources(app.clone())).detach();
     smol::spawn(follow_leases(app.clone())).detach();
+    smol::spawn(follow_intrusions(app.clone())).detach();
+    smol::spawn(update_rulesets(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -59,5 +64,83 @@ async fn follow_leases(app: Arc<App>) {
         let applied = app.store.snapshot().applied.clone();
         let services = app.services.clone();
         blocking::unblock(move || services.follow_leases(&applied)).await;
+    }
+}
+
+/// Alerts from the engine's log, blocked sources into pf, once a second.
+async fn follow_intrusions(app: Arc<App>) {
+    let places = app.services.runner(ServiceKind::Ids).places();
+    let mut tailer = Tailer::new(&places.log, &places.data);
+    let mut in_pf: Vec<String> = Vec::new();
+    let mut tidied = std::time::Instant::now();
+    loop {
+        async_io::Timer::after(Duration::from_secs(1)).await;
+        let known = app.clone();
+        let mut reader = tailer;
+        let mut held = in_pf;
+        let tidy = tidied.elapsed() > Duration::from_secs(3600);
+        (tailer, in_pf) = blocking::unblock(move || {
+            pump(&known, &mut reader, &mut held);
+            if tidy {
+                known.services.ids().tidy(&known.store.snapshot().applied);
+            }
+            (reader, held)
+        })
+        .await;
+        if tidy {
+            tidied = std::time::Instant::now();
+        }
+    }
+}
+
+/// One look. Blocks.
+fn pump(app: &App, tailer: &mut Tailer, in_pf: &mut Vec<String>) {
+    let snapshot = app.store.snapshot();
+    let ids = app.services.ids();
+    let runner = app.services.runner(ServiceKind::Ids);
+    let facts = runner.facts();
+    let found = ids.pump(tailer, &snapshot.config, &snapshot.applied, &facts.interfaces);
+    let entries = ids.blocks.entries(std::time::Instant::now());
+    if entries != *in_pf
+        && let Ok(table) = TableName::new(BLOCK_TABLE)
+    {
+        match app.pf.replace_table(&table, &entries) {
+            Ok(()) => *in_pf = entries,
+            Err(error) => log::warn!("<{BLOCK_TABLE}>: {error}"),
+        }
+    }
+    for source in found.blocked {
+        if let Err(error) = app.pf.kill_states_from(source) {
+            log::warn!("states of {source}: {error}");
+        }
+    }
+    match tailer.rotate() {
+        Ok(true) => {
+            let path = facts.places.run.join("command.sock");
+            let told = CommandSocket::connect(&path, Duration::from_secs(5))
+                .and_then(|mut socket| socket.command("reopen-log-files", None));
+            if let Err(error) = told {
+                log::warn!("eve.json: {error}");
+            }
+        }
+        Ok(false) => {}
+        Err(error) => log::warn!("eve.json: {error}"),
+    }
+}
+
+/// Rulesets that are due are fetched anew.
+async fn update_rulesets(app: Arc<App>) {
+    loop {
+        async_io::Timer::after(Duration::from_secs(600)).await;
+        let config = app.store.snapshot().config.clone();
+        let now = Timestamp::now();
+        for ruleset in config.ids_rulesets.iter() {
+            let hours = i64::from(ruleset.update_interval_hours);
+            let last = app.services.ids().rules.state(ruleset.id).last_updated;
+            let due = last.is_none_or(|last| now.as_second() - last.as_second() >= hours * 3600);
+            if ruleset.enabled && ruleset.auto_update && hours > 0 && ruleset.source_url.is_some() && due {
+                crate::api::ids::rulesets::fetch(&app, &Author::system("rulesets"), ruleset).await;
+            }
+        }
     }
 }

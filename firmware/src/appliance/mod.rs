@@ -16,7 +16,7 @@ use crate::auth::{Auth, AuthError};
 use crate::config::setup::{Admin, AdminPassword};
 use crate::config::{Config, Document};
 use crate::live::fanout::StreamLimits;
-use crate::live::sources::{DaemonViews, Sources, SystemLog};
+use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
 use crate::live::{ApiCounters, Deps, Live, Producer};
 use crate::pf::Pf;
@@ -96,6 +96,11 @@ impl Appliance {
             counters: traffic.clone(),
             state_dir: Some(parts.state_dir),
             sources: Sources {
+                ids: Some(Arc::new(Intrusions {
+                    services: services.clone(),
+                    store: store.clone(),
+                    before: Default::default(),
+                })),
                 services: Some(Arc::new(DaemonViews { services: services.clone(), store: store.clone() })),
                 countries: Some(geoip),
                 system_log: LogRing::of_this_process().map(|ring| ring as Arc<dyn SystemLog>),

@@ -16,13 +16,13 @@ use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
 use crate::config::setup::Setup;
-use crate::config::{Config, Timestamp};
+use crate::config::{Config, ServiceKind, Timestamp};
 use crate::pf::Pf;
 use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
 use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
-use crate::services::Components;
+use crate::services::{Components, Services, ids};
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -198,8 +198,10 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         println!("[OK] replaying {} ({} packets)", path.display(), capture.len());
         let simulator = simulator.clone();
         let options = replay::Options { speed: arguments.speed, repeat: arguments.repeat };
+        let progress = Arc::new(replay::Progress::default());
+        smol::spawn(feed_engine(appliance.app.services.clone(), path, progress.clone())).detach();
         smol::spawn(async move {
-            replay::replay(&simulator, &capture, options, &replay::Progress::default()).await;
+            replay::replay(&simulator, &capture, options, &progress).await;
         })
         .detach();
     }
@@ -273,6 +275,32 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
     platform.set_default_gateway(gateway);
+}
+
+/// The intrusion detection sees the packets of a capture, too: when it starts, and again with each round of the replay,
+/// but not more often than every half minute.
+async fn feed_engine(services: Services, capture: PathBuf, progress: Arc<replay::Progress>) {
+    let mut fed: Option<(u32, u64)> = None;
+    let mut number = 0;
+    loop {
+        async_io::Timer::after(Duration::from_secs(if fed.is_some() { 30 } else { 1 })).await;
+        let runner = services.runner(ServiceKind::Ids);
+        let Some(pid) = runner.status().pid.filter(|_| runner.is_running()) else {
+            fed = None;
+            continue;
+        };
+        let now = (pid, progress.rounds.load(std::sync::atomic::Ordering::Relaxed));
+        if fed == Some(now) {
+            continue;
+        }
+        number += 1;
+        let directory = runner.places().data.join(ids::CAPTURES);
+        let path = capture.clone();
+        match blocking::unblock(move || ids::captures::feed(&path, &directory, number)).await {
+            Ok(()) => fed = Some(now),
+            Err(error) => log::warn!("{}: {error}", capture.display()),
+        }
+    }
 }
 
 /// What passes the simulator is what the interfaces count.

@@ -65,6 +65,10 @@ pub(super) fn ruleset(context: &Context<'_>, output: &mut Output) -> Ruleset {
             Item::Table(TableDefinition { name, persist: true, constant: false, counters: false, contents })
         }));
     }
+    items.extend(Table::new(super::services::ids::BLOCK_TABLE).ok().map(|name| {
+        let contents = Vec::new();
+        Item::Table(TableDefinition { name, persist: true, constant: false, counters: true, contents })
+    }));
     let management = management(context, output);
     items.extend(management.iter().map(|access| Item::Nat(access.no_rdr())));
     items.extend(

@@ -153,6 +153,7 @@ set limit table-entries 1000000
 set reassemble yes no-df
 table <bruteforce> persist
 table <ai_blocked> persist
+table <aifw_ids_block> persist counters
 no rdr on em1 inet proto tcp from any to (em1) port { 22, 8080 }
 nat-anchor "aifw-nat"
 rdr-anchor "aifw-nat"

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::view::{IdsView, ServiceView, TunnelView};
+use super::view::{AlertView, IdsView, ServiceView, TunnelView};
 use crate::config::ServiceKind;
 use crate::platform::geoip::GeoIp;
 use crate::services::Services;
@@ -65,6 +65,62 @@ pub struct SystemLine {
 pub trait SystemLog: Send + Sync {
     /// The newest `most` lines, newest first.
     fn tail(&self, most: usize) -> Vec<SystemLine>;
+}
+
+/// The intrusion detection as its engine and its alerts tell of it.
+pub struct Intrusions {
+    pub services: Services,
+    pub store: Store,
+    /// Alerts that were there at the last sample.
+    pub before: std::sync::atomic::AtomicU64,
+}
+
+impl IdsSource for Intrusions {
+    fn sample(&self) -> Option<IdsSample> {
+        use std::sync::atomic::Ordering;
+        let runner = self.services.runner(ServiceKind::Ids);
+        if !runner.is_running() {
+            return None;
+        }
+        let ids = self.services.ids();
+        let engine = ids.stats.get(&runner.places().run.join("command.sock"));
+        let settings = self.store.snapshot().applied.ids.clone();
+        let usage = ids.alerts.usage();
+        let newest = ids.alerts.newest_first();
+        let kind = |words: &[&str]| {
+            let names = |text: &str| words.iter().any(|word| text.contains(word));
+            newest.iter().filter(|stored| names(&stored.alert.signature_msg.to_lowercase())).count() as u64
+        };
+        let recent = newest.iter().take(5).map(|stored| AlertView {
+            severity: stored.alert.severity,
+            signature_msg: stored.alert.signature_msg.clone(),
+            src_ip: stored.alert.src_ip.to_string(),
+            dst_ip: stored.alert.dst_ip.to_string(),
+            protocol: stored.alert.protocol.clone(),
+            timestamp: stored.alert.timestamp.to_string(),
+        });
+        Some(IdsSample {
+            view: IdsView {
+                running: engine.answers,
+                mode: settings.mode.as_str().into(),
+                loaded_rules: engine.rules_loaded,
+                alerts_total: usage.total,
+                drops_total: engine.blocked + ids.blocks.made(),
+                packets_inspected: engine.packets,
+                packets_per_sec: engine.packets_per_sec,
+                bytes_per_sec: engine.bytes_per_sec,
+                active_flows: engine.active_flows,
+                recent_alerts: recent.collect(),
+                alerts_delta: usage.total.saturating_sub(self.before.swap(usage.total, Ordering::Relaxed)),
+            },
+            buffer_bytes: usage.bytes,
+            buffer_max_bytes: u64::from(settings.alert_buffer_mb) << 20,
+            buffer_count: usage.count as u64,
+            port_scans: kind(&["scan"]),
+            floods: kind(&["dos ", "flood"]),
+            brute_force: kind(&["brute"]),
+        })
+    }
 }
 
 /// The daemons as their supervisor and the applied configuration know them.

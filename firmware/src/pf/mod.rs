@@ -135,6 +135,11 @@ pub trait Pf: Send + Sync {
     fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError>;
     /// `pfctl -k label -k LABEL`; how many were killed.
     fn kill_states_with_label(&self, label: &str) -> Result<u64, PfError>;
+    /// `pfctl -k ADDRESS`: states that this address has made. How many were killed; a filter that cannot tell kills none.
+    fn kill_states_from(&self, source: IpAddr) -> Result<u64, PfError> {
+        let _ = source;
+        Ok(0)
+    }
     fn flush_states(&self) -> Result<u64, PfError>;
     fn set_enabled(&self, enabled: bool) -> Result<(), PfError>;
     /// Packets logged from now on; bounded, the oldest are dropped for a reader that does not read.

@@ -5,7 +5,7 @@
 
 mod components;
 pub mod files;
-mod ids;
+pub mod ids;
 pub mod logs;
 pub mod rdhcpd;
 mod rdns;
@@ -127,23 +127,26 @@ struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
     ddns: rdhcpd::ddns::Ddns,
+    ids: Arc<ids::Ids>,
 }
 
 impl Services {
     /// Takes the daemons under supervision, stopped.
     pub fn new(setup: Setup) -> Self {
         let setup = Arc::new(setup);
+        let data = setup.state_dir.join("services").join(ServiceKind::Ids.program()).join("data");
+        let intrusion = Arc::new(ids::Ids::open(data));
         // In the order of `ServiceKind::ALL`.
         let daemons: [Arc<dyn Daemon>; 5] = [
             Arc::new(rdns::Rdns::default()),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
             Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
-            Arc::new(ids::Suricata::default()),
+            Arc::new(ids::Suricata::new(intrusion.clone())),
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default() }) }
+        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default(), ids: intrusion }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -158,6 +161,11 @@ impl Services {
     /// Names of DHCP clients in the DNS.
     pub fn ddns(&self) -> &rdhcpd::ddns::Ddns {
         &self.inner.ddns
+    }
+
+    /// Rules, alerts and blocked sources of the intrusion detection.
+    pub fn ids(&self) -> &Arc<ids::Ids> {
+        &self.inner.ids
     }
 
     /// Leases that are bound now; none while the DHCP server does not answer. `applied` is what it runs with. Blocks.

@@ -201,6 +201,7 @@ impl Setup {
                 ..FirewallSettings::default()
             }),
             time_sources: crate::config::time::seeds().into_iter().collect(),
+            ids_rulesets: crate::config::ids::seeds().into_iter().collect(),
             ..Config::default()
         };
         config.system = Arc::new(system);

@@ -9,6 +9,7 @@ mod rules;
 mod states;
 mod tables;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +176,9 @@ impl Pf for Pfctl {
     }
     fn kill_states_with_label(&self, label: &str) -> Result<u64, PfError> {
         self.count(&states::kill_label(label))
+    }
+    fn kill_states_from(&self, source: IpAddr) -> Result<u64, PfError> {
+        self.count(&states::kill_source(&source.to_string()))
     }
     fn flush_states(&self) -> Result<u64, PfError> {
         self.count(states::FLUSH)

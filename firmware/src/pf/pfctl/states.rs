@@ -13,6 +13,11 @@ pub fn kill_label(label: &str) -> [&str; 4] {
     ["-k", "label", "-k", label]
 }
 
+/// States that were made by this address.
+pub fn kill_source(source: &str) -> [&str; 2] {
+    ["-k", source]
+}
+
 /// `killed 3 states`, `7 states cleared`: the number in front of `states`.
 pub fn read_count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| {

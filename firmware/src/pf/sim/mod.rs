@@ -298,6 +298,11 @@ impl Pf for Simulator {
         Ok(engine.states_mut().kill(|state| state.rule.labels.iter().any(|l| **l == *label)))
     }
 
+    fn kill_states_from(&self, source: IpAddr) -> Result<u64, PfError> {
+        let own = |state: &State| state.wire.addr[state::place(state.direction)] == source;
+        Ok(locked(&self.engine).states_mut().kill(own))
+    }
+
     fn flush_states(&self) -> Result<u64, PfError> {
         Ok(locked(&self.engine).states_mut().kill(|_| true))
     }
