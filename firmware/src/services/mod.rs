@@ -8,7 +8,7 @@ pub mod files;
 mod ids;
 pub mod logs;
 mod rdhcpd;
-mod rdns;
+pub mod rdns;
 mod rtime;
 mod runner;
 mod trafficcop;

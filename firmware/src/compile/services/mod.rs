@@ -3,6 +3,7 @@
 
 pub mod anchors;
 pub mod ids;
+pub mod rpz;
 pub mod time;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

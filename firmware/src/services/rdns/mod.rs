@@ -1,10 +1,12 @@
 //! Rdns under supervision: its arguments, readiness, checker and reload.
 
+pub mod control;
+
 use std::path::Path;
 
-use super::{Daemon, ServiceError, base_spec};
 use crate::compile::services::{Artifacts, Facts, Places};
 use crate::config::{Config, ServiceKind};
+use crate::services::{Daemon, ServiceError, base_spec};
 use crate::supervisor::ServiceSpec;
 
 #[derive(Debug, Default)]
