@@ -59,6 +59,9 @@ document::document! {
             dhcp_subnets: dhcp::DhcpSubnet => "dhcp_subnet",
             dhcp_reservations: dhcp::DhcpReservation => "dhcp_reservation",
             static_routes: route::StaticRoute => "static_route",
+            dns_hosts: dns::HostOverride => "dns_host",
+            dns_domains: dns::DomainOverride => "dns_domain",
+            dns_acls: dns::Acl => "dns_acl",
         }
         sections {
             system: System => "system",

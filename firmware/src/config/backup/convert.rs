@@ -80,6 +80,9 @@ impl ConfigDocument {
             tuning,
             // Part of `services`.
             dns_resolver: _,
+            dns_hosts: _,
+            dns_domains: _,
+            dns_acls: _,
             time: _,
             proxy: _,
             ids: _,

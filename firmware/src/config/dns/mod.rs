@@ -1,18 +1,20 @@
-//! The resolver that serves the networks behind the appliance (contract/dns.md).
+//! The resolver that serves the networks behind the appliance (contract/dns.md): its settings, and which parts of
+//! the configuration are its own.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub mod custom;
+pub mod names;
+pub mod records;
+pub mod settings;
+
+pub use records::{Acl, AclAction, DomainOverride, HostOverride, RecordType};
+pub use settings::{Backend, DnsResolver};
 
 use super::Config;
-
-/// Settings of the resolver.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct DnsResolver {
-    pub enabled: bool,
-}
 
 /// Takes over the part of the configuration that is the resolver's.
 pub(super) fn adopt(from: &Config, into: &mut Config) {
     into.dns_resolver = from.dns_resolver.clone();
+    into.dns_hosts = from.dns_hosts.clone();
+    into.dns_domains = from.dns_domains.clone();
+    into.dns_acls = from.dns_acls.clone();
 }
