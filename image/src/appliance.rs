@@ -4,8 +4,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::cargo;
 use crate::tool::{Error, require};
+use crate::{cargo, components};
 
 /// Options of `aifw sandbox`, passed on as they are. Without `--state`, the state is kept in target/appliance;
 /// without `--replay` or `--no-replay`, the two captures of the repository are replayed in a loop.
@@ -15,10 +15,11 @@ pub struct Arguments {
     options: Vec<String>,
 }
 
-/// Builds the firmware and becomes the appliance; returns only when that fails.
+/// Builds the daemons and the firmware and becomes the appliance; returns only when that fails.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     // ring compiles C and assembler.
     require("cc", "gcc")?;
+    components::prepare();
     let program = cargo::build(
         Command::new("cargo").args(["build", "--release", "--package", "aifw", "--bin", "aifw"]),
         "aifw",

@@ -1,9 +1,10 @@
-//! The project's own tool, behind the cargo aliases: runs the sandbox appliance (`cargo appliance`) and builds
-//! the firmware for FreeBSD (`cargo image cross`). A person or tests/run calls it on a development host; it is
+//! The project's own tool, behind the cargo aliases: runs the sandbox appliance (`cargo appliance`), builds the
+//! daemons that it runs (`cargo image components`), and the firmware for FreeBSD (`cargo image cross`). A person or tests/run calls it on a development host; it is
 //! not part of the appliance and nothing of the firmware uses it.
 
 mod appliance;
 mod cargo;
+mod components;
 mod cross;
 mod elf;
 mod tool;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Build the firmware and run the sandbox appliance on http://127.0.0.1:8080
     Appliance(appliance::Arguments),
+    /// Build the daemons that the sandbox appliance and the tests run
+    Components(components::Arguments),
     /// Compile and link the firmware for x86_64-unknown-freebsd
     Cross(cross::Arguments),
 }
@@ -31,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Appliance(arguments) => appliance::run(&arguments),
+        Command::Components(arguments) => components::run_command(&arguments),
         Command::Cross(arguments) => cross::run_command(&arguments),
     };
     match result {

@@ -3,9 +3,10 @@
 
 use std::env;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Why a step could not be done, and what helps.
@@ -21,6 +22,12 @@ pub enum Error {
     File { path: PathBuf, source: std::io::Error },
     #[error("cargo built no program named {0}")]
     NothingBuilt(String),
+    #[error("not built: {0}")]
+    NotBuilt(String),
+    #[error(transparent)]
+    Unproven(Box<crate::components::Unproven>),
+    #[error("neither AIFW_COMPONENTS nor XDG_CACHE_HOME nor HOME is set: no place to keep the daemons in")]
+    NoCache,
     #[error("no FreeBSD toolchain: {0}")]
     NoToolchain(String),
     #[error("{path} is not a FreeBSD program: {reason}")]
@@ -61,25 +68,47 @@ pub fn run(command: &mut Command) -> Result<(), Error> {
 pub fn run_within(command: &mut Command, limit: Duration, log: &Path) -> Result<(), Error> {
     let output = File::create(log).map_err(file(log))?;
     let both = output.try_clone().map_err(file(log))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(both)
-        .spawn()
-        .map_err(|source| Error::Start { program: program(command), source })?;
+    let mut child = spawn(command.stdout(output).stderr(both))?;
+    let status = wait_within(command, &mut child, limit)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(failed(command, format!("{status}, see {}", log.display())))
+}
+
+/// The few words that a command prints to standard output, with a limit of time. What is still running then is
+/// killed.
+pub fn output_within(command: &mut Command, limit: Duration) -> Result<String, Error> {
+    let mut child = spawn(command.stdout(Stdio::piped()))?;
+    let status = wait_within(command, &mut child, limit)?;
+    if !status.success() {
+        return Err(failed(command, status.to_string()));
+    }
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut bytes).map_err(|source| Error::Start { program: program(command), source })?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn spawn(command: &mut Command) -> Result<Child, Error> {
+    let child = command.stdin(Stdio::null()).spawn();
+    child.map_err(|source| Error::Start { program: program(command), source })
+}
+
+fn wait_within(command: &Command, child: &mut Child, limit: Duration) -> Result<ExitStatus, Error> {
     let end = Instant::now() + limit;
     loop {
         let polled = child.try_wait().map_err(|source| Error::Start { program: program(command), source })?;
         match polled {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(failed(command, format!("{status}, see {}", log.display()))),
+            Some(status) => return Ok(status),
             None if Instant::now() >= end => {
                 // It may have ended by itself since; then there is nothing to kill.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(failed(command, format!("no end after {} s", limit.as_secs())));
             }
-            None => std::thread::sleep(Duration::from_millis(50)),
+            None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The one form of refusal: a status and a text, sent as `{"error": text, "message": text}`.
 
+use crate::apply::services::ServiceApplyError;
 use crate::apply::{ApplyError, ReplaceError};
 use crate::config::{Invalid, Refusal};
+use crate::services::ServiceError;
 use crate::store::{CommitError, StoreError};
 
 /// A refusal with the status that says why (contract/auth.md §1.3).
@@ -72,6 +74,28 @@ impl From<ApplyError> for ApiError {
             ApplyError::Store(error) => error.into(),
             // pf's own words name the rule: the caller needs them.
             ApplyError::Step { .. } => Self::new(500, error.to_string()),
+        }
+    }
+}
+impl From<ServiceError> for ApiError {
+    /// The daemon's own words are the caller's; paths of files are not.
+    fn from(error: ServiceError) -> Self {
+        let status = match error {
+            ServiceError::Refused(_) => 400,
+            ServiceError::NotInstalled(_) => 503,
+            ServiceError::Unreachable { .. } => 502,
+            ServiceError::Template(_) => return Self::internal(error),
+            ServiceError::NotReady { .. } | ServiceError::Io { .. } | ServiceError::Supervisor(_) => 500,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+impl From<ServiceApplyError> for ApiError {
+    fn from(error: ServiceApplyError) -> Self {
+        match error {
+            ServiceApplyError::Service(error) => error.into(),
+            ServiceApplyError::Apply(error) => error.into(),
+            ServiceApplyError::Store(error) => error.into(),
         }
     }
 }

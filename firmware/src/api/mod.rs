@@ -17,6 +17,7 @@ pub mod live;
 pub mod nat;
 pub mod openapi;
 pub mod peer;
+mod proxy;
 pub mod reply;
 pub mod resource;
 pub mod route;
@@ -24,8 +25,11 @@ pub mod router;
 pub mod rules;
 pub mod schedules;
 pub mod server;
+pub mod services;
+mod services_common;
 #[doc(hidden)]
 pub mod testing;
+mod time;
 mod tree;
 pub(crate) mod ui;
 
@@ -51,6 +55,9 @@ pub fn routes() -> Vec<Route> {
         geoip::routes(),
         geoip_database::routes(),
         explain::routes(),
+        services::routes(),
+        proxy::routes(),
+        time::routes(),
     ]
     .concat()
 }

@@ -2,10 +2,51 @@
 //! area. Started once, after the rules are loaded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::App;
+use crate::config::ServiceKind;
+use crate::services::{How, rtime, trafficcop};
 
 /// Starts every area's own tasks. They end with the process.
 pub fn start(app: &Arc<App>) {
-    let _ = app;
+    smol::spawn(keep_access_log_small(app.clone())).detach();
+    smol::spawn(follow_time_sources(app.clone())).detach();
+}
+
+async fn keep_access_log_small(app: Arc<App>) {
+    loop {
+        async_io::Timer::after(Duration::from_secs(600)).await;
+        let path = app.store.snapshot().applied.proxy.access_log_path.clone();
+        let path = app.services.runner(ServiceKind::Proxy).facts().path(&path);
+        if let Err(error) = blocking::unblock(move || trafficcop::rotate(&path)).await {
+            log::warn!("the reverse proxy's access log: {error}");
+        }
+    }
+}
+
+/// Names of time sources are resolved again every six hours, and when none of them has answered for a while; the
+/// daemon is restarted only if that has changed what it is given.
+async fn follow_time_sources(app: Arc<App>) {
+    const EVERY: Duration = Duration::from_secs(6 * 3600);
+    const LOOK: Duration = Duration::from_secs(600);
+    let mut last = std::time::Instant::now();
+    loop {
+        async_io::Timer::after(LOOK).await;
+        let runner = app.services.runner(ServiceKind::Time).clone();
+        if !runner.is_running() {
+            continue;
+        }
+        let applied = app.store.snapshot().applied.clone();
+        let (settings, known) = (applied.time.clone(), runner.clone());
+        let state = blocking::unblock(move || rtime::ask(&settings, &known.facts())).await;
+        let lost = state.is_some_and(|state| state.sources.iter().all(|source| !source.reachable));
+        if last.elapsed() < EVERY && !lost {
+            continue;
+        }
+        last = std::time::Instant::now();
+        if let Err(error) = runner.apply(&applied, How::Change).await {
+            log::warn!("time sources: {error}");
+        }
+    }
 }

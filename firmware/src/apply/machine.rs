@@ -13,7 +13,7 @@ use crate::compile::{self, Environment, InterfaceFacts};
 use crate::config::{Alias, AliasKind, Config, Id, TableName, Timestamp};
 use crate::pf::sim::explain::BadQuestion;
 use crate::pf::sim::{Explanation, Question, SimInterface, Simulator};
-use crate::pf::{Pf, PfError};
+use crate::pf::{LoadedRule, Pf, PfError};
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
 
@@ -46,6 +46,8 @@ pub struct Machine {
 struct Loaded {
     main: Option<String>,
     anchors: BTreeMap<String, String>,
+    /// What pf showed of each after its load, hashed; the main ruleset's name is empty.
+    held: BTreeMap<String, u64>,
     /// Table → hash of its entries, so that an unchanged table costs nothing.
     tables: BTreeMap<TableName, u64>,
     /// Counts loads.
@@ -86,8 +88,7 @@ pub fn step_name(anchor: &str) -> &str {
     match anchor {
         "aifw" => "filter",
         "aifw-nat" => "nat",
-        "aifw-geoip" => "geoip",
-        other => other,
+        other => other.strip_prefix("aifw-").unwrap_or(other),
     }
 }
 
@@ -99,6 +100,14 @@ fn table_named<'a>(config: &'a Config, name: &TableName) -> Option<&'a Arc<Alias
 fn hash_of(entries: &[String]) -> u64 {
     let mut hasher = DefaultHasher::new();
     entries.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Of the rules' texts; their counters do not count.
+fn held_hash((translation, filter): &(Vec<LoadedRule>, Vec<LoadedRule>)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    translation.iter().chain(filter).for_each(|rule| rule.text.hash(&mut hasher));
+    (translation.len(), filter.len()).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -260,18 +269,24 @@ impl Machine {
         if loaded.main.as_deref() != Some(&compiled.main) {
             self.pf.load(None, &compiled.main).map_err(|error| step_error("main", error))?;
             loaded.main = Some(compiled.main.clone());
+            let rules = self.pf.rules(None).map_err(|error| step_error("main", error))?;
+            loaded.held.insert(String::new(), held_hash(&rules));
             done("main", "main ruleset loaded".into());
         }
         for (name, text) in &compiled.anchors {
             let step = step_name(name);
             self.pf.load(Some(name), text).map_err(|error| step_error(step, error))?;
             loaded.anchors.insert(name.clone(), text.clone());
-            let (translation, filter) = self.pf.rules(Some(name)).map_err(|error| step_error(step, error))?;
-            let rules = translation.len() + filter.len();
+            let held = self.pf.rules(Some(name)).map_err(|error| step_error(step, error))?;
+            loaded.held.insert(name.clone(), held_hash(&held));
+            let rules = held.0.len() + held.1.len();
             if rules == 0 && text.lines().any(|line| !line.trim().is_empty() && !line.starts_with("table")) {
                 return Err(step_error(step, format!("anchor {name} is empty after loading")));
             }
-            done(step, format!("{rules} rules in anchor {name}"));
+            // Of a service that needs nothing of pf there is nothing to tell.
+            if rules > 0 || ["geoip", "nat", "filter"].contains(&step) {
+                done(step, format!("{rules} rules in anchor {name}"));
+            }
         }
         // Last, when no loaded rule names them any more.
         let wanted: BTreeSet<&TableName> = compiled.tables.iter().map(|(name, _)| name).collect();
@@ -371,20 +386,28 @@ impl Machine {
         }
         loaded.main.clone_from(&before.main);
         loaded.anchors.clone_from(&before.anchors);
+        loaded.held.clone_from(&before.held);
     }
 
-    /// Whether pf still holds what was loaded (an administrator may have flushed it by hand).
-    pub fn intact(&self) -> bool {
+    /// Whether pf is on and still holds what was loaded (an administrator may have changed it by hand). `Err` =
+    /// what is wrong.
+    pub fn intact(&self) -> Result<(), String> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(info) = self.pf.info() else { return false };
-        let holds = |name: &str, text: &str| {
-            text.trim().is_empty()
-                || self
-                    .pf
-                    .rules(Some(name))
-                    .is_ok_and(|(translation, filter)| !translation.is_empty() || !filter.is_empty())
-        };
-        info.enabled && loaded.anchors.iter().all(|(name, text)| holds(name, text))
+        match self.pf.info() {
+            Ok(info) if info.enabled => {}
+            Ok(_) => return Err("the packet filter is off".into()),
+            Err(error) => return Err(error.to_string()),
+        }
+        for (name, known) in &loaded.held {
+            let anchor = (!name.is_empty()).then_some(name.as_str());
+            let place = anchor.map_or("the main ruleset".to_owned(), |anchor| format!("anchor {anchor}"));
+            match self.pf.rules(anchor) {
+                Ok(rules) if held_hash(&rules) == *known => {}
+                Ok(_) => return Err(format!("the rules of {place} are not those that were applied")),
+                Err(error) => return Err(format!("{place}: {error}")),
+            }
+        }
+        Ok(())
     }
 
     /// A simulator that holds what `compiled` says, between the interfaces that the machine has: what would pf

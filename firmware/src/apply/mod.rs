@@ -9,6 +9,7 @@ pub mod pending;
 pub mod schedules;
 pub mod services;
 pub mod url_tables;
+pub mod watch;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -111,6 +112,7 @@ struct Inner {
     /// Schedules that were open when the rules were loaded last.
     open: Mutex<BTreeSet<Id>>,
     pending: Mutex<pending::Tracker>,
+    pf_status: Mutex<watch::PfStatus>,
 }
 
 impl Applier {
@@ -133,6 +135,7 @@ impl Applier {
                 service_turns: Default::default(),
                 open: Mutex::default(),
                 pending: Mutex::default(),
+                pf_status: Mutex::default(),
             }),
         }
     }
@@ -394,27 +397,11 @@ impl Applier {
                 if let Err(error) = self.schedule_tick(Timestamp::now()).await {
                     log::error!("schedules: {error}");
                 }
-                self.watch_pf().await;
             }
         };
         use futures_lite::future::zip;
-        zip(zip(pending, minutes), zip(self.run_url_tables(), self.run_confirm())).await;
-    }
-
-    /// Loads the applied configuration again when pf no longer holds it.
-    async fn watch_pf(&self) {
-        if self.on_machine(Machine::intact).await {
-            return;
-        }
-        log::warn!("pf does not hold the applied rules; loading them again");
-        let _turn = self.inner.turn.lock().await;
-        if let Err(error) = self.on_machine(|machine| machine.pf.set_enabled(true)).await {
-            log::error!("pf: {error}");
-        }
-        self.on_machine(Machine::forget).await;
-        if let Err(error) = self.load_applied().await {
-            log::error!("loading the applied rules again: {error}");
-        }
+        let own = zip(self.run_url_tables(), self.run_confirm());
+        zip(zip(pending, minutes), zip(own, self.run_pf_watch())).await;
     }
 
     async fn run_url_tables(&self) {

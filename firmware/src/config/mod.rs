@@ -62,6 +62,18 @@ document::document! {
             dns_hosts: dns::HostOverride => "dns_host",
             dns_domains: dns::DomainOverride => "dns_domain",
             dns_acls: dns::Acl => "dns_acl",
+            time_sources: time::TimeSource => "time_source",
+            proxy_entry_points: proxy::Row<proxy::EntryPoint> => "proxy_entry_point",
+            proxy_http_routers: proxy::Row<proxy::HttpRouter> => "proxy_http_router",
+            proxy_http_services: proxy::Row<proxy::HttpService> => "proxy_http_service",
+            proxy_middlewares: proxy::Row<proxy::Middleware> => "proxy_middleware",
+            proxy_tcp_routers: proxy::Row<proxy::TcpRouter> => "proxy_tcp_router",
+            proxy_tcp_services: proxy::Row<proxy::TcpService> => "proxy_tcp_service",
+            proxy_udp_routers: proxy::Row<proxy::UdpRouter> => "proxy_udp_router",
+            proxy_udp_services: proxy::Row<proxy::UdpService> => "proxy_udp_service",
+            proxy_tls_certs: proxy::Row<proxy::TlsCert> => "proxy_tls_cert",
+            proxy_tls_options: proxy::Row<proxy::TlsOption> => "proxy_tls_option",
+            proxy_cert_resolvers: proxy::Row<proxy::CertResolver> => "proxy_cert_resolver",
         }
         sections {
             system: System => "system",

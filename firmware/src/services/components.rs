@@ -25,22 +25,21 @@ impl Components {
         Self::in_directories(["/usr/local/sbin", "/usr/local/bin"].map(PathBuf::from))
     }
 
-    /// On a development host: `$AIFW_COMPONENTS` (a directory), else where `cargo image components` puts them;
-    /// then the directories of `PATH`.
+    /// On a development host: where `cargo image components` puts them, then the directories of `PATH`.
     pub fn of_this_host() -> Self {
-        let built = std::env::var_os("AIFW_COMPONENTS").map(PathBuf::from).or_else(Self::cache);
+        let built = Self::built();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
         Self::in_directories(built.into_iter().chain(std::env::split_paths(&path)).chain(usual))
     }
 
-    /// `<cache>/aifw/components/bin`, the user's cache directory being `$XDG_CACHE_HOME` or `~/.cache`.
-    fn cache() -> Option<PathBuf> {
-        let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|set| !set.is_empty()) {
-            Some(cache) => PathBuf::from(cache),
-            None => PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
-        };
-        Some(cache.join("aifw/components/bin"))
+    /// `bin` in `$AIFW_COMPONENTS`, or in `aifw/components` of the user's cache directory, which is
+    /// `$XDG_CACHE_HOME` or `~/.cache`.
+    fn built() -> Option<PathBuf> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+        let home = set("AIFW_COMPONENTS").or_else(|| Some(cache()?.join("aifw/components")));
+        Some(home?.join("bin"))
     }
 
     /// The program; where it would be if it were there, when it is not.

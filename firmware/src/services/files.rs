@@ -39,12 +39,15 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServiceError> {
     })
 }
 
+/// Content and permission bits of a file.
+type Held = (Vec<u8>, u32);
+
 /// What files held before they were replaced. Dropped without [`Replaced::undo`], the new ones stay.
 #[derive(Debug, Default)]
 pub struct Replaced {
     root: PathBuf,
     /// Path below the root, and what it held; `None` = it was not there.
-    before: Vec<(PathBuf, Option<(Vec<u8>, u32)>)>,
+    before: Vec<(PathBuf, Option<Held>)>,
 }
 
 impl Replaced {
@@ -114,7 +117,7 @@ pub fn seed(root: &Path, files: &[File]) -> Result<(), ServiceError> {
         .try_for_each(|file| write(&root.join(&file.path), &file.bytes, file.mode))
 }
 
-fn present(path: &Path) -> io::Result<Option<(Vec<u8>, u32)>> {
+fn present(path: &Path) -> io::Result<Option<Held>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some((bytes, fs::metadata(path)?.permissions().mode() & 0o7777))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

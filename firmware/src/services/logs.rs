@@ -10,6 +10,12 @@ pub fn select(lines: &[LogLine], needle: Option<&str>, most: usize) -> Vec<Strin
     plain.filter(|line| needle.is_empty() || line.to_lowercase().contains(&needle)).take(most).collect()
 }
 
+/// As [`without_colours`], for several lines: those that say something, joined.
+pub fn without_colours_all(text: &str) -> String {
+    let lines = text.lines().map(|line| without_colours(line).trim().to_owned());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
 /// Leaves out escape sequences (ECMA-48 §5.4) and other control characters.
 pub fn without_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());

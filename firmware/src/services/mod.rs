@@ -9,9 +9,9 @@ mod ids;
 pub mod logs;
 mod rdhcpd;
 pub mod rdns;
-mod rtime;
+pub mod rtime;
 mod runner;
-mod trafficcop;
+pub mod trafficcop;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +56,12 @@ impl ServiceError {
 /// One daemon. All of it may block; called through `blocking::unblock`.
 pub trait Daemon: Send + Sync + 'static {
     fn kind(&self) -> ServiceKind;
+
+    /// The program that a configuration wants run, and what people call it; most services have one.
+    fn program(&self, config: &Config, components: &Components) -> (PathBuf, &'static str) {
+        let _ = config;
+        (components.program(self.kind()), self.kind().label())
+    }
 
     /// What it is given for a configuration. `facts.places` are the directories that the files will lie in:
     /// the live ones, or those of a rehearsal.
@@ -121,7 +127,7 @@ impl Services {
             Arc::new(rdns::Rdns::default()),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
-            Arc::new(trafficcop::TrafficCop::default()),
+            Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
             Arc::new(ids::Suricata::default()),
         ];
         let supervisor = setup.supervisor.clone();

@@ -52,11 +52,23 @@ pub fn start(spec: &ServiceSpec) -> io::Result<Child> {
     spawn_on_lasting_thread(command)
 }
 
-/// Sets both limits of a resource. libc's own call, since its type and nix's differ from system to system.
+/// Sets both limits of a resource; one that may not be raised becomes as high as it may be. libc's own calls, since
+/// its types and nix's differ from system to system.
 macro_rules! limit {
     ($resource:expr, $value:expr) => {{
         #[allow(clippy::unnecessary_cast)] // u64 here, i64 there
-        let value = $value as libc::rlim_t;
+        let mut value = $value as libc::rlim_t;
+        let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: getrlimit(2) fills the structure behind the pointer, which lives across the call; the other
+        // calls are of the same kind or take nothing.
+        unsafe {
+            if libc::getrlimit($resource, &raw mut now) == 0 && value > now.rlim_max {
+                let raised = libc::rlimit { rlim_cur: value, rlim_max: value };
+                if libc::setrlimit($resource, &raw const raised) != 0 {
+                    value = now.rlim_max;
+                }
+            }
+        }
         let both = libc::rlimit { rlim_cur: value, rlim_max: value };
         // SAFETY: setrlimit(2) reads the structure behind the pointer, which lives across the call.
         if unsafe { libc::setrlimit($resource, &raw const both) } != 0 {
@@ -140,19 +152,4 @@ pub fn signal_group(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
         killpg(Pid::from_raw(pid), signal).ok();
     }
-}
-
-/// Makes this process inherit orphaned descendants, so that a child's children do not pass to init.
-pub fn become_reaper() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_child_subreaper(true)?;
-    #[cfg(target_os = "freebsd")]
-    {
-        // SAFETY: PROC_REAP_ACQUIRE takes no data.
-        let set = unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_REAP_ACQUIRE, std::ptr::null_mut()) };
-        if set != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }

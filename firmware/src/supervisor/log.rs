@@ -85,7 +85,8 @@ mod tests {
             log.push(&number.to_string());
         }
         assert_eq!(text(&log).len(), LINES);
-        assert_eq!(log.tail(2).iter().map(|line| line.line.as_str()).collect::<Vec<_>>(), ["1003", "1004"]);
+        let last = [LINES + 3, LINES + 4].map(|number| number.to_string());
+        assert_eq!(log.tail(2).into_iter().map(|line| line.line).collect::<Vec<_>>(), last);
     }
 
     #[test]

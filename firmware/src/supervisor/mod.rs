@@ -5,16 +5,19 @@ mod backoff;
 mod child;
 mod log;
 mod private_run;
+mod reaper;
 mod service;
 mod spec;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-pub use child::become_reaper;
 pub use log::LogLine;
+pub use reaper::become_reaper;
 pub use service::{State, Status};
-pub use spec::{Backoff, Limits, Listening, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started};
+pub use spec::{
+    Backoff, Limits, Listening, Liveness, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started,
+};
 
 use nix::sys::signal::Signal;
 use service::{Order, Service};

@@ -12,9 +12,9 @@ use futures_lite::future;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::backoff::{Ends, Next};
+use super::backoff::{Ends, Next, Run};
 use super::log::Log;
-use super::spec::{RestartPolicy, ServiceSpec};
+use super::spec::{Liveness, RestartPolicy, ServiceSpec};
 use super::{Supervisor, SupervisorError, child};
 use crate::config::Timestamp;
 
@@ -95,6 +95,8 @@ enum Ended {
     Alone(io::Result<ExitStatus>),
     /// It never became ready.
     NotReady(String),
+    /// It lived, but did not work any more.
+    Mute(String),
     Ordered(Order, Answer),
 }
 
@@ -160,7 +162,7 @@ impl Service {
 
     /// Lives as long as the supervisor.
     pub async fn run(self: Arc<Self>, supervisor: Supervisor) {
-        let mut ends = Ends::new(self.spec().backoff);
+        let mut ends = Ends::default();
         // Somebody who waits for a start that is under way.
         let mut waiting: Option<Answer> = None;
         loop {
@@ -224,14 +226,17 @@ impl Service {
                 Ended::Alone(Ok(status)) => (describe(status), status.success()),
                 Ended::Alone(Err(error)) => (error.to_string(), false),
                 Ended::NotReady(reason) => (format!("not ready: {reason}"), false),
+                Ended::Mute(reason) => (format!("no answer any more: {reason}"), false),
             };
             log::warn!("{}: ended: {how}", self.name);
+            let was_ready = self.status().state == State::Running;
+            let run = Run { ended: Instant::now(), lasted: began.elapsed(), was_ready };
             let over = match spec.restart {
                 RestartPolicy::Always => false,
                 RestartPolicy::OnFailure => success,
                 RestartPolicy::Never => true,
             };
-            let next = if over { Next::GiveUp } else { ends.ended(Instant::now(), began.elapsed()) };
+            let next = if over { Next::GiveUp } else { ends.ended(run, &spec.backoff) };
             match next {
                 Next::GiveUp => {
                     let lines: Vec<String> = self.log.tail(TAIL).into_iter().map(|line| line.line).collect();
@@ -244,7 +249,15 @@ impl Service {
                     let reason = self.why(&how);
                     reply(waiting, Err(SupervisorError::NotReady { service: self.name.clone(), reason }))
                         .await;
-                    return false;
+                    match spec.backoff.retry_after.filter(|_| !over) {
+                        None => return false,
+                        Some(delay) => {
+                            if let Some(end) = self.wait(supervisor, delay, ends, waiting).await {
+                                return end;
+                            }
+                            self.change(supervisor, |status| status.restarts += 1);
+                        }
+                    }
                 }
                 Next::StartAfter(delay) => {
                     self.change(supervisor, |status| {
@@ -255,19 +268,34 @@ impl Service {
                     let reason = self.why(&how);
                     reply(waiting, Err(SupervisorError::NotReady { service: self.name.clone(), reason }))
                         .await;
-                    match self.pause(delay).await {
-                        None => {}
-                        Some((Order::Start, answer)) => {
-                            ends.forget();
-                            *waiting = Some(answer);
-                        }
-                        Some((order, answer)) => {
-                            self.change(supervisor, |status| status.state = State::Stopped);
-                            answer.send(Ok(())).await.ok();
-                            return matches!(order, Order::End);
-                        }
+                    if let Some(end) = self.wait(supervisor, delay, ends, waiting).await {
+                        return end;
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits for the next start; an order comes first. `Some` = it is not to be kept up any more, and whether
+    /// that is the end of supervision.
+    async fn wait(
+        &self,
+        supervisor: &Supervisor,
+        delay: Duration,
+        ends: &mut Ends,
+        waiting: &mut Option<Answer>,
+    ) -> Option<bool> {
+        match self.pause(delay).await {
+            None => None,
+            Some((Order::Start, answer)) => {
+                ends.forget();
+                *waiting = Some(answer);
+                None
+            }
+            Some((order, answer)) => {
+                self.change(supervisor, |status| status.state = State::Stopped);
+                answer.send(Ok(())).await.ok();
+                Some(matches!(order, Order::End))
             }
         }
     }
@@ -320,6 +348,9 @@ impl Service {
         spec: &ServiceSpec,
         waiting: &mut Option<Answer>,
     ) -> Ended {
+        for path in &spec.stale {
+            std::fs::remove_file(path).ok();
+        }
         let mut process = match child::start(spec) {
             Ok(process) => process,
             Err(error) => return Ended::Alone(Err(error)),
@@ -338,7 +369,9 @@ impl Service {
         let ended = self.watch(supervisor, spec, &mut process, waiting).await;
         match &ended {
             Ended::Alone(_) => {}
-            Ended::NotReady(_) | Ended::Ordered(..) => stop(&mut process, pid, spec.grace).await,
+            Ended::NotReady(_) | Ended::Mute(_) | Ended::Ordered(..) => {
+                stop(&mut process, pid, spec.grace).await
+            }
         }
         // What the child itself left behind goes with it.
         child::signal_group(pid, Signal::SIGKILL);
@@ -402,7 +435,13 @@ impl Service {
                 None => future::pending().await,
             }
         };
-        future::or(exit, order).await
+        let mute = async {
+            match spec.liveness {
+                Some(liveness) => Ended::Mute(no_longer_answers(spec, liveness).await),
+                None => future::pending().await,
+            }
+        };
+        future::or(exit, future::or(order, mute)).await
     }
 
     /// The next order that is not a start. A start is answered at once when the child runs; while it is being
@@ -430,6 +469,27 @@ impl Service {
 async fn reply(waiting: &mut Option<Answer>, outcome: Result<(), SupervisorError>) {
     if let Some(answer) = waiting.take() {
         answer.send(outcome).await.ok();
+    }
+}
+
+/// Returns when a running child has missed too many answers in a row, with why the last one was missing.
+async fn no_longer_answers(spec: &ServiceSpec, liveness: Liveness) -> String {
+    let mut missed = 0;
+    loop {
+        Timer::after(liveness.every).await;
+        let late = async {
+            Timer::after(liveness.within).await;
+            Err(format!("none within {} s", liveness.within.as_secs_f32()))
+        };
+        match future::or(async { spec.readiness.probe().await }, late).await {
+            Ok(()) => missed = 0,
+            Err(reason) => {
+                missed += 1;
+                if missed >= liveness.misses {
+                    return reason;
+                }
+            }
+        }
     }
 }
 

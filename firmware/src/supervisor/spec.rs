@@ -68,12 +68,19 @@ pub enum RestartPolicy {
 pub struct Backoff {
     /// Before the first restart; doubled for each one that follows soon.
     pub first: Duration,
+    /// The longest wait of a child that does not even become ready.
     pub longest: Duration,
+    /// The longest wait of a child that had been ready: its work is missed.
+    pub longest_of_ready: Duration,
     /// A child that ran this long starts from `first` again.
     pub steady_after: Duration,
-    /// This many ends within `window` and it is left alone, as `failed`.
+    /// This many ends in a row without having been ready, and it is left alone, as `failed`.
+    pub attempts: u32,
+    /// So is one that ends this often within `window`.
     pub crashes: usize,
     pub window: Duration,
+    /// A failed child is tried once more after so long, again and again. `None`: only when somebody starts it.
+    pub retry_after: Option<Duration>,
 }
 
 impl Default for Backoff {
@@ -81,14 +88,28 @@ impl Default for Backoff {
         Self {
             first: Duration::from_millis(250),
             longest: Duration::from_secs(30),
-            steady_after: Duration::from_secs(60),
-            crashes: 10,
-            window: Duration::from_secs(60),
+            longest_of_ready: Duration::from_secs(1),
+            steady_after: Duration::from_secs(10),
+            attempts: 6,
+            crashes: 100,
+            window: Duration::from_secs(600),
+            retry_after: Some(Duration::from_secs(300)),
         }
     }
 }
 
-/// Resource limits (setrlimit(2)); `None` = as the supervisor's own.
+/// The readiness probe, asked again while a child runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liveness {
+    pub every: Duration,
+    /// An answer that takes longer is none.
+    pub within: Duration,
+    /// So many missing answers in a row, and it is stopped and started again.
+    pub misses: u32,
+}
+
+/// Resource limits (setrlimit(2)); `None` = as the supervisor's own. One that is higher than this process may set
+/// becomes as high as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     pub open_files: Option<u64>,
@@ -116,10 +137,15 @@ pub struct ServiceSpec {
     pub readiness: Arc<dyn Probe>,
     /// Not ready by then: it is stopped, which counts as a crash.
     pub ready_within: Duration,
+    /// How a child that runs but no longer works is found out; `None`: it is not asked again once it was ready.
+    pub liveness: Option<Liveness>,
     pub restart: RestartPolicy,
     pub backoff: Backoff,
     /// From TERM to KILL.
     pub grace: Duration,
+    /// Left by an earlier run (sockets, pid files); removed before each start, so that they do not pass for the new
+    /// one's.
+    pub stale: Vec<PathBuf>,
     /// Started only when these are running.
     pub after: Vec<String>,
 }
@@ -137,9 +163,11 @@ impl ServiceSpec {
             limits: Limits::default(),
             readiness: Arc::new(Started),
             ready_within: Duration::from_secs(30),
+            liveness: None,
             restart: RestartPolicy::default(),
             backoff: Backoff::default(),
             grace: Duration::from_secs(10),
+            stale: Vec::new(),
             after: Vec::new(),
         }
     }

@@ -14,8 +14,12 @@ use smol::block_on;
 use super::*;
 
 fn sh(name: &str, script: &str) -> ServiceSpec {
-    let quick =
-        Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(20), ..Backoff::default() };
+    let quick = Backoff {
+        first: Duration::from_millis(5),
+        longest: Duration::from_millis(20),
+        longest_of_ready: Duration::from_millis(20),
+        ..Backoff::default()
+    };
     ServiceSpec { backoff: quick, grace: Duration::from_millis(300), ..ServiceSpec::new(name, "/bin/sh") }
         .arg("-c")
         .arg(script)
@@ -61,9 +65,7 @@ fn a_child_is_started_watched_and_stopped() {
 fn a_killed_child_comes_back_every_time_and_is_counted() {
     block_on(async {
         let supervisor = Supervisor::new();
-        let mut spec = sh("phoenix", "exec sleep 1000");
-        spec.backoff.crashes = 1000;
-        supervisor.define(spec);
+        supervisor.define(sh("phoenix", "exec sleep 1000"));
         supervisor.start("phoenix").await.unwrap();
         for round in 1..=20 {
             let pid = pid_of(&supervisor.status("phoenix").unwrap());
@@ -83,7 +85,7 @@ fn a_child_that_ends_at_once_is_left_alone_with_its_last_lines() {
     block_on(async {
         let supervisor = Supervisor::new();
         let mut spec = sh("broken", "echo no such file: x.conf; exit 3");
-        spec.backoff.crashes = 3;
+        spec.backoff.attempts = 3;
         // It must live for a moment to count as ready, so that its end is one of a start.
         spec.readiness = Arc::new(Listening("127.0.0.1:1".parse().unwrap()));
         supervisor.define(spec);
@@ -93,6 +95,69 @@ fn a_child_that_ends_at_once_is_left_alone_with_its_last_lines() {
         assert_eq!(status.restarts, 2);
         assert!(status.last_lines.contains(&"no such file: x.conf".to_string()), "{status:?}");
     });
+}
+
+#[test]
+fn one_that_has_failed_is_tried_again_and_can_be_started_at_once() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let cure = dir.path().join("cure");
+        let supervisor = Supervisor::new();
+        let script = format!("test -e {} && exec sleep 1000; exit 3", cure.display());
+        let mut spec = sh("ill", &script);
+        spec.backoff.attempts = 2;
+        spec.backoff.retry_after = Some(Duration::from_millis(50));
+        spec.readiness = Arc::new(Exists(cure.clone()));
+        supervisor.define(spec.clone());
+        supervisor.start("ill").await.unwrap_err();
+        supervisor.wait_for("ill", |status| status.state == State::Failed).await.unwrap();
+        supervisor.wait_for("ill", |status| status.restarts >= 3).await.unwrap();
+        std::fs::write(&cure, "").unwrap();
+        supervisor.wait_for("ill", |status| status.state == State::Running).await.unwrap();
+        supervisor.stop("ill").await.unwrap();
+        // With a long wait before it: a person need not wait.
+        std::fs::remove_file(&cure).unwrap();
+        spec.backoff.retry_after = Some(Duration::from_secs(3600));
+        supervisor.define(spec);
+        supervisor.start("ill").await.unwrap_err();
+        supervisor.wait_for("ill", |status| status.state == State::Failed).await.unwrap();
+        std::fs::write(&cure, "").unwrap();
+        supervisor.start("ill").await.unwrap();
+        supervisor.shutdown().await;
+    });
+}
+
+#[test]
+fn one_that_lives_but_no_longer_works_is_started_again() {
+    block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let sign = dir.path().join("sign");
+        let supervisor = Supervisor::new();
+        let mut spec = sh("mute", &format!(": > {}; exec sleep 1000", sign.display()));
+        spec.readiness = Arc::new(Exists(sign.clone()));
+        let (every, within) = (Duration::from_millis(10), Duration::from_secs(5));
+        spec.liveness = Some(Liveness { every, within, misses: 3 });
+        supervisor.define(spec);
+        supervisor.start("mute").await.unwrap();
+        let before = supervisor.status("mute").unwrap();
+        std::fs::remove_file(&sign).unwrap();
+        let again = |status: &Status| status.state == State::Running && status.restarts == 1;
+        let after = supervisor.wait_for("mute", again).await.unwrap();
+        assert_ne!(after.pid, before.pid);
+        assert_eq!(after.last_end.as_deref(), Some("no answer any more: not there"));
+        assert!(!exists(pid_of(&before)));
+        supervisor.shutdown().await;
+    });
+}
+
+/// Ready once a file is there.
+struct Exists(std::path::PathBuf);
+
+impl spec::Probe for Exists {
+    fn probe(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let there = self.0.exists();
+        Box::pin(async move { if there { Ok(()) } else { Err("not there".into()) } })
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod anchors;
 pub mod dns;
 pub mod ids;
+pub mod proxy;
 pub mod rpz;
 pub mod time;
 
@@ -24,6 +25,15 @@ pub struct Artifacts {
     pub seeds: Vec<File>,
     /// What is configured but cannot be as its author expects.
     pub warnings: Vec<String>,
+    /// What else running the daemon depends on, by name: where it listens, how much it says.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+impl Artifacts {
+    /// What is known under a name; empty when nothing is.
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// A file of a daemon.
@@ -61,12 +71,19 @@ pub struct Facts {
     pub interfaces: Vec<InterfaceFacts>,
     pub places: Places,
     pub listen: ListenMap,
+    /// Below it lie the files that the configuration names by absolute paths: `/` on the appliance.
+    pub root: PathBuf,
     /// The daemon shares a development host with others: it must not touch the host's clock and the like.
     pub sandbox: bool,
     pub now: Timestamp,
 }
 
 impl Facts {
+    /// Where a file really is that the configuration names by an absolute path.
+    pub fn path(&self, configured: &str) -> PathBuf {
+        self.root.join(configured.trim_start_matches('/'))
+    }
+
     /// Addresses of an interface; empty when there is none of that name.
     pub fn addresses_of(&self, interface: &str) -> Vec<IpAddr> {
         let facts = self.interfaces.iter().filter(|facts| facts.name.as_str() == interface);

@@ -200,6 +200,7 @@ impl Setup {
                 automatic_nat: file.nat_enabled,
                 ..FirewallSettings::default()
             }),
+            time_sources: crate::config::time::seeds().into_iter().collect(),
             ..Config::default()
         };
         config.system = Arc::new(system);

@@ -9,7 +9,7 @@ use async_lock::Mutex;
 
 use super::{Daemon, ServiceError, Setup, files};
 use crate::compile::InterfaceFacts;
-use crate::compile::services::{Artifacts, Facts, Places};
+use crate::compile::services::{Artifacts, Facts, File, Places};
 use crate::config::{Config, ServiceKind, Timestamp};
 use crate::supervisor::{LogLine, ServiceSpec, State, Status, Supervisor, SupervisorError};
 
@@ -66,6 +66,11 @@ impl Runner {
         self.setup.components.program(self.kind())
     }
 
+    /// Another program, that goes with the daemon.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.setup.components.tool(name)
+    }
+
     pub fn is_installed(&self) -> bool {
         self.program().is_file()
     }
@@ -108,6 +113,10 @@ impl Runner {
                 .collect(),
             places,
             listen: self.setup.listen,
+            root: match self.setup.sandbox {
+                true => std::path::absolute(&self.setup.state_dir).unwrap_or_default().join("root"),
+                false => PathBuf::from("/"),
+            },
             sandbox: self.setup.sandbox,
             now: Timestamp::now(),
         }
@@ -147,7 +156,7 @@ impl Runner {
         let artifacts = self.daemon.artifacts(config, &self.facts_in(places.clone()))?;
         files::replace(&places.config, &artifacts.files, &[])?;
         files::seed(&places.config, &artifacts.seeds)?;
-        let program = self.program();
+        let (program, _) = self.daemon.program(config, &self.setup.components);
         if program.is_file() {
             self.daemon.check(&program, &artifacts, &places)?;
         }
@@ -164,8 +173,9 @@ impl Runner {
             *in_force = None;
             return Ok(Report { stopped, ..Report::default() });
         }
-        if !self.is_installed() {
-            return Err(ServiceError::NotInstalled(self.kind().label()));
+        let (program, service) = self.daemon.program(config, &self.setup.components);
+        if !program.is_file() {
+            return Err(ServiceError::NotInstalled(service));
         }
         if how != How::Boot {
             self.rehearse(config).await?;
@@ -173,7 +183,7 @@ impl Runner {
         let (this, wanted) = (self.clone(), config.clone());
         let (artifacts, replaced) = blocking::unblock(move || this.write(&wanted)).await?;
         let mut report = Report {
-            changed: replaced.changed(),
+            changed: changed(&replaced),
             warnings: artifacts.warnings.clone(),
             running: true,
             ..Report::default()
@@ -181,16 +191,15 @@ impl Runner {
         let (this, known) = (self.clone(), Arc::new(artifacts));
         let artifacts = known.clone();
         let spec =
-            blocking::unblock(move || this.daemon.spec(&this.program(), &artifacts, &this.facts())).await;
+            blocking::unblock(move || this.daemon.spec(&program, &artifacts, &this.facts())).await;
         self.supervisor().define(spec.clone());
         let running = self.is_running();
         let same_run = in_force.as_ref().is_some_and(|old| old.runs_like(&spec));
-        if running && same_run && how != How::Restart {
-            if report.changed.is_empty() || self.reload(&replaced, known).await? {
-                report.reloaded = !report.changed.is_empty();
-                *in_force = Some(spec);
-                return Ok(report);
-            }
+        let lasts = running && same_run && how != How::Restart;
+        if lasts && (report.changed.is_empty() || self.reload(&replaced, known).await?) {
+            report.reloaded = !report.changed.is_empty();
+            *in_force = Some(spec);
+            return Ok(report);
         }
         match self.start_anew().await {
             Ok(()) => {
@@ -199,7 +208,6 @@ impl Runner {
                 Ok(report)
             }
             Err(reason) => {
-                let service = self.kind().label();
                 let last_lines = self.last_lines();
                 if how == How::Boot {
                     return Err(ServiceError::NotReady { service, reason, last_lines, rolled_back: false });
@@ -226,7 +234,7 @@ impl Runner {
     ) -> Result<bool, ServiceError> {
         let (this, replaced) = (self.clone(), replaced.clone());
         blocking::unblock(move || {
-            let taken = this.daemon.reload(&replaced.changed(), &artifacts, &this.facts());
+            let taken = this.daemon.reload(&changed(&replaced), &artifacts, &this.facts());
             if taken.is_err() {
                 replaced.undo()?;
             }
@@ -245,19 +253,19 @@ impl Runner {
         }
         let artifacts = self.daemon.artifacts(config, &self.facts_in(places.clone()))?;
         files::seed(&places.config, &artifacts.seeds)?;
-        let list = places.config.join(".files");
-        let before = std::fs::read_to_string(&list).unwrap_or_default();
+        // The list of what is ours to remove one day is replaced, and taken back, with the files themselves.
+        let before = std::fs::read_to_string(places.config.join(LIST)).unwrap_or_default();
         let gone: Vec<PathBuf> = before
             .lines()
             .map(PathBuf::from)
             .filter(|path| artifacts.files.iter().all(|file| file.path != *path))
             .collect();
-        let replaced = Arc::new(files::replace(&places.config, &artifacts.files, &gone)?);
-        // What is ours to remove one day. Longer than the truth while an apply may still be taken back.
         let mut names: Vec<String> =
             artifacts.files.iter().map(|file| file.path.display().to_string()).collect();
         names.sort();
-        files::write(&list, names.join("\n").as_bytes(), 0o600)?;
+        let mut files = artifacts.files.clone();
+        files.push(File::new(LIST, names.join("\n")));
+        let replaced = Arc::new(files::replace(&places.config, &files, &gone)?);
         Ok((artifacts, replaced))
     }
 
@@ -272,6 +280,13 @@ impl Runner {
     fn last_lines(&self) -> Vec<String> {
         self.log(20).iter().map(|line| super::logs::without_colours(&line.line)).collect()
     }
+}
+
+/// Names the files that were made from the configuration.
+const LIST: &str = ".files";
+
+fn changed(replaced: &files::Replaced) -> Vec<PathBuf> {
+    replaced.changed().into_iter().filter(|path| path != Path::new(LIST)).collect()
 }
 
 /// A directory that goes when it is dropped.
@@ -294,3 +309,6 @@ impl Drop for Rehearsal {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
+
+#[cfg(test)]
+mod tests;
