@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+mod dns;
 mod encode;
 pub mod error;
 mod events;
@@ -55,6 +56,7 @@ pub fn routes() -> Vec<Route> {
         geoip::routes(),
         geoip_database::routes(),
         explain::routes(),
+        dns::routes(),
         services::routes(),
         proxy::routes(),
         time::routes(),

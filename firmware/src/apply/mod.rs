@@ -5,7 +5,9 @@
 pub mod confirm;
 pub mod lockout;
 pub mod machine;
+pub mod name_servers;
 pub mod pending;
+pub mod resolver;
 pub mod schedules;
 pub mod services;
 pub mod url_tables;

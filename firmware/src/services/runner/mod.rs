@@ -190,8 +190,7 @@ impl Runner {
         };
         let (this, known) = (self.clone(), Arc::new(artifacts));
         let artifacts = known.clone();
-        let spec =
-            blocking::unblock(move || this.daemon.spec(&program, &artifacts, &this.facts())).await;
+        let spec = blocking::unblock(move || this.daemon.spec(&program, &artifacts, &this.facts())).await;
         self.supervisor().define(spec.clone());
         let running = self.is_running();
         let same_run = in_force.as_ref().is_some_and(|old| old.runs_like(&spec));

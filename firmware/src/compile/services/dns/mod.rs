@@ -119,7 +119,13 @@ fn rdns(config: &Config, facts: &Facts, world: &World) -> Result<Artifacts, DnsE
     files.push(policy);
     files.push(probe_file(&probe));
     keep_first_of_each_name(&mut files);
-    Ok(Artifacts { enabled: settings.enabled, files, seeds: rpz::seeds(config), warnings })
+    Ok(Artifacts {
+        enabled: settings.enabled,
+        files,
+        seeds: rpz::seeds(config),
+        warnings,
+        ..Artifacts::default()
+    })
 }
 
 fn probe_file(probe: &Probe) -> File {
@@ -309,6 +315,7 @@ pub fn differs(applied: &Config, stored: &Config) -> bool {
             log: directory("log"),
         },
         listen: ListenMap::AsConfigured,
+        root: directory(""),
         sandbox: false,
         now: Timestamp::UNIX_EPOCH,
     };

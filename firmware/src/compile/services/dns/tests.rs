@@ -14,6 +14,7 @@ fn facts() -> Facts {
         ],
         places: Places { config: dir("etc"), run: dir("run"), data: dir("data"), log: dir("log") },
         listen: ListenMap::AsConfigured,
+        root: "/".into(),
         sandbox: true,
         now: Timestamp::UNIX_EPOCH,
     }

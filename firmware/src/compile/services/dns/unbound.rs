@@ -88,7 +88,7 @@ pub fn artifacts(config: &Config, facts: &Facts, world: &World) -> Result<Artifa
     let text = render("unbound.conf", include_str!("../../../../../templates/unbound/unbound.conf"), values)?;
     let files = vec![File::new("unbound.conf", text), super::probe_file(&probe)];
     let seeds = if settings.dnssec { vec![File::new("root.key", ROOT_ANCHORS)] } else { Vec::new() };
-    Ok(Artifacts { enabled: settings.enabled, files, seeds, warnings })
+    Ok(Artifacts { enabled: settings.enabled, files, seeds, warnings, ..Artifacts::default() })
 }
 
 fn address_record(named: &Named) -> String {

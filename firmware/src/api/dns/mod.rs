@@ -1,0 +1,30 @@
+//! `/dns`: the appliance's own name servers, and the resolver that it is for others (contract/dns.md).
+
+mod records;
+mod resolver;
+mod stats;
+mod stream;
+mod system;
+
+use super::{ApiError, Route, services_common};
+use crate::services::ServiceError;
+use crate::store::{Author, NewAudit};
+
+pub fn routes() -> Vec<Route> {
+    [system::routes(), stats::routes(), stream::routes(), resolver::routes(), records::routes()].concat()
+}
+
+/// One entry that names user, area and object.
+pub(super) fn audit(author: &Author, what: impl std::fmt::Display) -> NewAudit {
+    services_common::audit("dns", author, format_args!("dns {what}"))
+}
+
+/// 502: the resolver says nothing of use.
+pub(super) fn silent(error: ServiceError) -> ApiError {
+    match error {
+        ServiceError::Unreachable { service, reason } => {
+            ApiError::new(502, format!("{} control: {reason}", service.to_lowercase()))
+        }
+        error => ApiError::new(502, format!("rdns control: {error}")),
+    }
+}
