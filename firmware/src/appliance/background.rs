@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::api::App;
 use crate::config::ServiceKind;
-use crate::services::{How, rtime, trafficcop};
+use crate::services::{How, rdns, rtime, trafficcop};
 
 /// Starts every area's own tasks. They end with the process.
 pub fn start(app: &Arc<App>) {
     smol::spawn(keep_access_log_small(app.clone())).detach();
     smol::spawn(follow_time_sources(app.clone())).detach();
+    smol::spawn(follow_leases(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -47,6 +48,30 @@ async fn follow_time_sources(app: Arc<App>) {
         last = std::time::Instant::now();
         if let Err(error) = runner.apply(&applied, How::Change).await {
             log::warn!("time sources: {error}");
+        }
+    }
+}
+
+/// The appliance's own name servers are written again, since a DHCP client may have replaced them. Then names of
+/// DHCP clients are looked at, and told to the resolver when they have changed.
+async fn follow_leases(app: Arc<App>) {
+    const EVERY: Duration = Duration::from_secs(20);
+    app.applier.write_name_servers().await;
+    let mut known = Vec::new();
+    loop {
+        async_io::Timer::after(EVERY).await;
+        let runner = app.services.runner(ServiceKind::Dns);
+        let applied = app.store.snapshot().applied.clone();
+        if !runner.is_running() || !applied.dns_resolver.register_dhcp {
+            continue;
+        }
+        let leased = rdns::leased(&applied).await;
+        if leased == known {
+            continue;
+        }
+        match rdns::refresh_leases(runner, &applied).await {
+            Ok(_) => known = leased,
+            Err(error) => log::warn!("names of DHCP clients: {error}"),
         }
     }
 }

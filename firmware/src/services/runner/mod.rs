@@ -242,6 +242,36 @@ impl Runner {
         .await
     }
 
+    /// Makes those files anew of which `which` says so, and lets the running daemon take them; nothing else of the
+    /// daemon changes. `false`: there was nothing to do, or it does not run.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        config: &Config,
+        which: fn(&Path) -> bool,
+    ) -> Result<bool, ServiceError> {
+        let _turn = self.turn.lock().await;
+        if !self.is_running() {
+            return Ok(false);
+        }
+        let (this, config) = (self.clone(), config.clone());
+        blocking::unblock(move || {
+            let facts = this.facts();
+            let artifacts = this.daemon.artifacts(&config, &facts)?;
+            let wanted: Vec<File> =
+                artifacts.files.iter().filter(|file| which(&file.path)).cloned().collect();
+            let replaced = files::replace(&facts.places.config, &wanted, &[])?;
+            if replaced.changed().is_empty() {
+                return Ok(false);
+            }
+            let taken = this.daemon.reload(&replaced.changed(), &artifacts, &facts);
+            if !matches!(taken, Ok(true)) {
+                replaced.undo()?;
+            }
+            taken
+        })
+        .await
+    }
+
     /// Files of the live daemon.
     fn write(&self, config: &Config) -> Result<(Artifacts, Arc<files::Replaced>), ServiceError> {
         let places = self.places();
