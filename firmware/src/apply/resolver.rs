@@ -141,12 +141,16 @@ impl Applier {
     ) -> String {
         let before = previous.unwrap_or(NONE);
         let (result, backend) = match error {
-            ServiceApplyError::Service(ServiceError::NotReady { reason, rolled_back: true, .. }) => {
-                switched.rolled_back = true;
-                (format!("rolled_back: {} did not come up: {reason}", target.word()), before)
-            }
-            ServiceApplyError::Service(ServiceError::NotReady { reason, .. }) => {
-                (format!("failed: {} did not come up: {reason}", target.word()), NONE)
+            ServiceApplyError::Service(ServiceError::NotReady {
+                reason, rolled_back, last_lines, ..
+            }) => {
+                // rDNS runs on when it cannot listen; what it said then tells more than its silence.
+                let complaint =
+                    last_lines.iter().find_map(|line| line.split_once(" ERROR ")).map(|(_, said)| said);
+                let why = complaint.map(|said| format!("{reason}; {said}")).unwrap_or(reason);
+                let (word, runs) = if rolled_back { ("rolled_back", before) } else { ("failed", NONE) };
+                switched.rolled_back = rolled_back;
+                (format!("{word}: {} did not come up: {why}", target.word()), runs)
             }
             // Nothing was touched: what ran still runs.
             ServiceApplyError::Service(ServiceError::Refused(reason)) => {

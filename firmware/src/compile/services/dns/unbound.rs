@@ -40,7 +40,14 @@ pub fn artifacts(config: &Config, facts: &Facts, world: &World) -> Result<Artifa
     if settings.register_dhcp {
         local_zones.push(json!({ "name": settings.dhcp_domain.plain(), "kind": kind }));
     }
-    if !settings.query_timeout_ms.eq(&0) {
+    // Some names are unbound's own by default (`test.`, reverse zones of private networks); what is forwarded is not.
+    let private_domains = private_domains(config);
+    for domain in &private_domains {
+        if local_zones.iter().all(|zone| zone["name"] != **domain) {
+            local_zones.push(json!({ "name": domain, "kind": "transparent" }));
+        }
+    }
+    if settings.query_timeout_ms > 0 {
         warnings.push("query_timeout_ms: unbound has no such setting".into());
     }
     let modules = match settings.dns64 {
@@ -78,7 +85,7 @@ pub fn artifacts(config: &Config, facts: &Facts, world: &World) -> Result<Artifa
         "trust_anchor": settings.dnssec.then(|| places.config.join("root.key")),
         "private_addresses": if settings.rebind_protection { &settings.private_addresses[..] } else { &[] },
         "local_zones": local_zones,
-        "private_domains": private_domains(config),
+        "private_domains": private_domains,
         "local_data": local_data,
         "local_ptr": pointers,
         "custom": custom?,
