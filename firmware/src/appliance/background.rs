@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::api::App;
 use crate::config::ServiceKind;
-use crate::services::{How, rdns, rtime, trafficcop};
+use crate::services::rdns::upkeep;
+use crate::services::{How, rtime, trafficcop};
 
 /// Starts every area's own tasks. They end with the process.
 pub fn start(app: &Arc<App>) {
     smol::spawn(keep_access_log_small(app.clone())).detach();
     smol::spawn(follow_time_sources(app.clone())).detach();
-    smol::spawn(follow_leases(app.clone())).detach();
+    smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -53,25 +54,35 @@ async fn follow_time_sources(app: Arc<App>) {
 }
 
 /// The appliance's own name servers are written again, since a DHCP client may have replaced them. Then names of
-/// DHCP clients are looked at, and told to the resolver when they have changed.
-async fn follow_leases(app: Arc<App>) {
+/// DHCP clients are looked at, and told to the resolver when they have changed; now and then it is seen to that its
+/// first forwarder answers, and where aliases lead.
+async fn keep_resolver_up_to_date(app: Arc<App>) {
     const EVERY: Duration = Duration::from_secs(20);
     app.applier.write_name_servers().await;
     let mut known = Vec::new();
-    loop {
+    for turn in 1_u64.. {
         async_io::Timer::after(EVERY).await;
         let runner = app.services.runner(ServiceKind::Dns);
         let applied = app.store.snapshot().applied.clone();
-        if !runner.is_running() || !applied.dns_resolver.register_dhcp {
+        if !runner.is_running() {
             continue;
         }
-        let leased = rdns::leased(&applied).await;
-        if leased == known {
-            continue;
+        let leased = upkeep::leased(&applied).await;
+        let mut done = Ok(false);
+        if leased != known {
+            done = upkeep::refresh_leases(runner, &applied).await;
+            known = leased;
         }
-        match rdns::refresh_leases(runner, &applied).await {
-            Ok(_) => known = leased,
-            Err(error) => log::warn!("names of DHCP clients: {error}"),
+        if done.is_ok() && turn % 3 == 0 {
+            done = upkeep::fail_over(runner, &applied).await;
+        }
+        if done.is_ok() && turn % 15 == 0 {
+            done = upkeep::follow_aliases(runner, &applied).await;
+        }
+        if let Err(error) = done {
+            // Looked at again.
+            known.clear();
+            log::warn!("resolver: {error}");
         }
     }
 }

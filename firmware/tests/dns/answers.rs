@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, eventually, free_port, upstream};
+use aifw::services::rdns::upkeep;
+
+use crate::rig::{Mortal, Rig, eventually, free_port, upstream};
 
 #[test]
 fn b10_each_type_of_a_host_answers_and_goes_when_it_is_disabled() {
@@ -190,7 +192,7 @@ fn b17_a_leased_name_resolves_without_a_restart() {
         enable.await.unwrap();
         let pid = rig.pid();
         assert!(
-            aifw::services::rdns::refresh_leases(
+            upkeep::refresh_leases(
                 rig.app.services.runner(aifw::config::ServiceKind::Dns),
                 &rig.app.store.snapshot().applied,
             )
@@ -206,13 +208,49 @@ fn b17_a_leased_name_resolves_without_a_restart() {
         assert_eq!(rig.pid(), pid);
         // Nothing has changed: nothing is done.
         assert!(
-            !aifw::services::rdns::refresh_leases(
+            !upkeep::refresh_leases(
                 rig.app.services.runner(aifw::config::ServiceKind::Dns),
                 &rig.app.store.snapshot().applied,
             )
             .await
             .unwrap()
         );
+        rig.end().await;
+    });
+}
+
+#[test]
+fn a_forwarder_that_dies_is_put_behind_one_that_lives() {
+    smol::block_on(async {
+        let (first, second) = (Mortal::new([198, 51, 100, 1]), upstream([198, 51, 100, 2]));
+        let servers = json!({ "forwarding_servers": [first.place.to_string(), second.to_string()] });
+        let rig = Rig::running_with(servers).await;
+        assert_eq!(rig.dig(&["one.example.com"]).await, ["198.51.100.1"]);
+        let runner = rig.app.services.runner(aifw::config::ServiceKind::Dns);
+        let applied = rig.app.store.snapshot().applied.clone();
+        let pid = rig.pid();
+        assert!(!upkeep::fail_over(runner, &applied).await.unwrap());
+        assert_eq!(rig.pid(), pid);
+        first.die();
+        assert!(upkeep::fail_over(runner, &applied).await.unwrap());
+        assert_eq!(rig.dig(&["two.example.com"]).await, ["198.51.100.2"]);
+        assert!(!rig.pending());
+        rig.end().await;
+    });
+}
+
+#[test]
+fn an_alias_leads_to_addresses_of_the_world() {
+    smol::block_on(async {
+        let world = upstream([198, 51, 100, 1]);
+        let rig = Rig::running_with(json!({ "forwarding_servers": [world.to_string()] })).await;
+        rig.host("shop", "lan.test", "CNAME", "shop.example.com.").await;
+        rig.applied().await;
+        assert_eq!(rig.dig(&["shop.lan.test"]).await, ["198.51.100.1"]);
+        let runner = rig.app.services.runner(aifw::config::ServiceKind::Dns);
+        let applied = rig.app.store.snapshot().applied.clone();
+        // It still leads there.
+        assert!(!upkeep::follow_aliases(runner, &applied).await.unwrap());
         rig.end().await;
     });
 }

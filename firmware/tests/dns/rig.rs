@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aifw::api::testing::{Client, app_with_daemons, bare_app};
@@ -142,16 +143,34 @@ pub fn free_port() -> u16 {
 /// A name server of the world outside: answers every question for an address with this one (IPv4), and every
 /// other one with no record. Counts nothing, remembers nothing; ends with the process.
 pub fn upstream(address: [u8; 4]) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let place = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut question = [0_u8; 1500];
-        while let Ok((length, client)) = socket.recv_from(&mut question) {
-            let Some(answer) = reply(&question[..length], address) else { continue };
-            socket.send_to(&answer, client).ok();
-        }
-    });
-    place
+    Mortal::new(address).place
+}
+
+/// As [`upstream`], and can be made to answer no more.
+pub struct Mortal {
+    pub place: SocketAddr,
+    dead: Arc<AtomicBool>,
+}
+
+impl Mortal {
+    pub fn new(address: [u8; 4]) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (place, dead) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let silent = dead.clone();
+        std::thread::spawn(move || {
+            let mut question = [0_u8; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut question) {
+                let answer = reply(&question[..length], address);
+                if let Some(answer) = answer.filter(|_| !silent.load(Ordering::Relaxed)) {
+                    socket.send_to(&answer, client).ok();
+                }
+            }
+        });
+        Self { place, dead }
+    }
+    pub fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+    }
 }
 
 /// RFC 1035 §4.1, one question.

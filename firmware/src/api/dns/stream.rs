@@ -68,9 +68,7 @@ async fn produce(app: Arc<App>, caller: Caller, sender: Sender<String>) {
     let watched = async {
         loop {
             Timer::after(RECHECK).await;
-            if current(&app, &caller).is_none() {
-                return None;
-            }
+            current(&app, &caller)?;
         }
     };
     let gone = async {

@@ -6,6 +6,7 @@ mod leases;
 pub mod query;
 pub mod stats;
 mod unbound;
+pub mod upkeep;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -15,12 +16,11 @@ use std::time::Duration;
 
 pub use world::LeaseNames;
 
-use crate::compile::services::dns::zones::Named;
 use crate::compile::services::dns::{self, DnsError, PROBE_FILE, Probe};
 use crate::compile::services::{Artifacts, Facts, Places};
 use crate::config::dns::Backend;
 use crate::config::{Config, ServiceKind};
-use crate::services::{Components, Daemon, Runner, ServiceError, base_spec};
+use crate::services::{Components, Daemon, ServiceError, base_spec};
 use crate::supervisor::{Liveness, ServiceSpec};
 use control::Control;
 
@@ -51,17 +51,6 @@ impl From<DnsError> for ServiceError {
 /// How the resolver is asked whose configuration lies there; `None` when none does.
 pub fn probe_of(places: &Places) -> Option<Probe> {
     serde_json::from_slice(&std::fs::read(places.config.join(PROBE_FILE)).ok()?).ok()
-}
-
-/// Names that DHCP clients have now.
-pub async fn leased(config: &Config) -> Vec<Named> {
-    let config = config.clone();
-    blocking::unblock(move || leases::FromRdhcpd.leases(&config)).await
-}
-
-/// Lets the running resolver know the names that DHCP clients have now, without a restart. Whether they had changed.
-pub async fn refresh_leases(runner: &Arc<Runner>, applied: &Config) -> Result<bool, ServiceError> {
-    runner.refresh(applied, |path| path == Path::new("rpz/hosts.rpz")).await
 }
 
 fn probe_in(artifacts: &Artifacts) -> Option<Probe> {

@@ -23,7 +23,7 @@ pub trait LeaseNames: Send + Sync + 'static {
 /// How long a server has to show that it is there.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// For so long what was found out is taken for true: an apply looks twice.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(2);
 
 type Found = (Instant, BTreeSet<SocketAddr>, BTreeSet<SocketAddr>);
 
