@@ -26,6 +26,8 @@ pub enum Error {
     NotBuilt(String),
     #[error(transparent)]
     Unproven(Box<crate::components::Unproven>),
+    #[error("{0}: expected a directory without a colon in its name")]
+    BadPath(PathBuf),
     #[error("neither AIFW_COMPONENTS nor XDG_CACHE_HOME nor HOME is set: no place to keep the daemons in")]
     NoCache,
     #[error("no FreeBSD toolchain: {0}")]

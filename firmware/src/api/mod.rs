@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+mod dhcp;
 mod dns;
 mod encode;
 pub mod error;
@@ -59,6 +60,7 @@ pub fn routes() -> Vec<Route> {
         dns::routes(),
         services::routes(),
         proxy::routes(),
+        dhcp::routes(),
         time::routes(),
     ]
     .concat()

@@ -13,6 +13,7 @@ use crate::services::{How, rtime, trafficcop};
 pub fn start(app: &Arc<App>) {
     smol::spawn(keep_access_log_small(app.clone())).detach();
     smol::spawn(follow_time_sources(app.clone())).detach();
+    smol::spawn(follow_leases(app.clone())).detach();
     smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
 }
 
@@ -53,6 +54,16 @@ async fn follow_time_sources(app: Arc<App>) {
     }
 }
 
+/// Names of DHCP clients go into the DNS, where that is asked for.
+async fn follow_leases(app: Arc<App>) {
+    loop {
+        async_io::Timer::after(Duration::from_secs(10)).await;
+        let applied = app.store.snapshot().applied.clone();
+        let services = app.services.clone();
+        blocking::unblock(move || services.follow_leases(&applied)).await;
+    }
+}
+
 /// The appliance's own name servers are written again, since a DHCP client may have replaced them. Then names of
 /// DHCP clients are looked at, and told to the resolver when they have changed; now and then it is seen to that its
 /// first forwarder answers, and where aliases lead.
@@ -67,9 +78,12 @@ async fn keep_resolver_up_to_date(app: Arc<App>) {
         if !runner.is_running() {
             continue;
         }
-        let leased = upkeep::leased(&applied).await;
+        let leased = upkeep::leased(app.services.runner(ServiceKind::Dhcp), &applied).await;
         let mut done = Ok(false);
-        if leased != known {
+        // A DHCP server that says nothing now has not forgotten its clients.
+        if let Ok(leased) = leased
+            && leased != known
+        {
             done = upkeep::refresh_leases(runner, &applied).await;
             known = leased;
         }

@@ -7,7 +7,7 @@ mod components;
 pub mod files;
 mod ids;
 pub mod logs;
-mod rdhcpd;
+pub mod rdhcpd;
 pub mod rdns;
 pub mod rtime;
 mod runner;
@@ -96,6 +96,22 @@ fn base_spec(kind: ServiceKind, program: &Path, facts: &Facts) -> ServiceSpec {
     spec
 }
 
+/// The key of a daemon's own HTTP API: made once, kept beside its data.
+pub fn api_key(places: &Places) -> Result<String, ServiceError> {
+    let path = places.data.join("api.key");
+    match std::fs::read_to_string(&path) {
+        Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
+        _ => {
+            let mut bytes = [0; 32];
+            let made = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+            made.map_err(|_| ServiceError::io(&path, std::io::Error::other("no random numbers")))?;
+            let key = data_encoding::HEXLOWER.encode(&bytes);
+            files::write(&path, key.as_bytes(), 0o600)?;
+            Ok(key)
+        }
+    }
+}
+
 /// What the services of a process need.
 pub struct Setup {
     /// Everything of theirs lies below `<state_dir>/services/<daemon>`.
@@ -116,6 +132,7 @@ pub struct Services {
 struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
+    ddns: rdhcpd::ddns::Ddns,
 }
 
 impl Services {
@@ -124,7 +141,7 @@ impl Services {
         let setup = Arc::new(setup);
         // In the order of `ServiceKind::ALL`.
         let daemons: [Arc<dyn Daemon>; 5] = [
-            Arc::new(rdns::Rdns::default()),
+            Arc::new(rdns::Rdns::new(runner::places_of(&setup.state_dir, ServiceKind::Dhcp))),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
             Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
@@ -132,7 +149,7 @@ impl Services {
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners }) }
+        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default() }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -142,6 +159,33 @@ impl Services {
     pub fn runner(&self, kind: ServiceKind) -> &Arc<Runner> {
         // `ALL` and `runners` have one order, that of the enum.
         &self.inner.runners[kind as usize]
+    }
+
+    /// Names of DHCP clients in the DNS.
+    pub fn ddns(&self) -> &rdhcpd::ddns::Ddns {
+        &self.inner.ddns
+    }
+
+    /// Leases that are bound now; none while the DHCP server does not answer. `applied` is what it runs with. Blocks.
+    pub fn bound_leases(&self, applied: &Config) -> Option<Vec<rdhcpd::Lease>> {
+        let runner = self.runner(ServiceKind::Dhcp);
+        if !runner.is_running() {
+            return None;
+        }
+        rdhcpd::Client::new(applied, &runner.places()).and_then(|client| client.leases(Some("bound"))).ok()
+    }
+
+    /// One look at the leases for [`Services::ddns`]. Blocks.
+    pub fn follow_leases(&self, applied: &Config) -> usize {
+        if !applied.dhcp_ddns.enabled {
+            return 0;
+        }
+        match self.bound_leases(applied) {
+            Some(leases) => {
+                self.ddns().follow(applied, &leases, self.runner(ServiceKind::Dhcp).places().data)
+            }
+            None => 0,
+        }
     }
 
     /// Stops all of them.

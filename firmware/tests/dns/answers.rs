@@ -181,8 +181,10 @@ fn b17_a_leased_name_resolves_without_a_restart() {
         rig.applied().await;
         assert_eq!(rig.rcode(&["pc1.local"]).await, "NXDOMAIN");
         let port = lease_api(
-            r#"[{"ip":"192.168.1.50","hostname":"PC1.whatever","state":"Bound"},
-                {"ip":"192.168.1.51","hostname":"nas","state":"Bound"}]"#,
+            r#"[{"ip":"192.168.1.50","hostname":"PC1.whatever","state":"bound","lease_time":60,"start_time":1,
+                 "expire_time":2,"subnet":"192.168.1.0/24"},
+                {"ip":"192.168.1.51","hostname":"nas","state":"bound","lease_time":60,"start_time":1,
+                 "expire_time":2,"subnet":"192.168.1.0/24"}]"#,
         );
         let enable = rig.app.store.commit(&aifw::store::Author::system("test"), move |draft| {
             let dhcp = std::sync::Arc::make_mut(&mut draft.applied.dhcp);

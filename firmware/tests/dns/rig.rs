@@ -130,11 +130,13 @@ pub async fn dig(args: Vec<String>) -> String {
     .await
 }
 
-/// A port that was free for UDP and TCP a moment ago.
+/// A port that was free for UDP and TCP a moment ago, below those that the kernel gives to clients: one of them could
+/// be taken while a daemon restarts.
 pub fn free_port() -> u16 {
     loop {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let port = 11_000 + (aifw::config::Id::new_v4().as_u128() % 20_000) as u16;
+        let free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

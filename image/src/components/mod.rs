@@ -15,6 +15,8 @@ mod record;
 mod store;
 mod suricata;
 
+use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -123,6 +125,15 @@ fn install(component: &Component, root: &Path, target: &Path) -> Result<(), Erro
         .arg(format!("{}@={}", component.package, component.version))
         .envs(PROFILE)
         .env("CARGO_TARGET_DIR", target)
+        // Else cargo asks for its directory to be put on PATH, where no one needs it.
+        .env("PATH", path_with(&root.join("bin"))?)
         .env_remove("CARGO_BUILD_TARGET");
     tool::run(&mut command)
+}
+
+/// `PATH`, and one directory more.
+fn path_with(directory: &Path) -> Result<OsString, Error> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = env::split_paths(&path).chain([directory.to_owned()]);
+    env::join_paths(directories).map_err(|_| Error::BadPath(directory.to_owned()))
 }

@@ -1,51 +1,50 @@
-//! Names of DHCP clients, as rDHCP tells them over its HTTP API on loopback.
+//! Names of DHCP clients, as the appliance's own rDHCP tells them.
 
-use std::time::Duration;
-
-use serde::Deserialize;
+use std::sync::{Mutex, PoisonError};
 
 use super::world::LeaseNames;
+use crate::compile::services::Places;
 use crate::compile::services::dns::zones::Named;
 use crate::config::Config;
+use crate::services::ServiceError;
+use crate::services::rdhcpd::{Client, Lease};
 
-/// Asks the DHCP server of this appliance.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FromRdhcpd;
-
-/// As much of a lease as counts here.
-#[derive(Debug, Deserialize)]
-struct Lease {
-    ip: std::net::IpAddr,
-    hostname: Option<String>,
-    state: String,
+/// Asks the DHCP server whose directories these are.
+pub struct FromRdhcpd {
+    places: Places,
+    /// What it told last: a server that is being restarted has not forgotten its clients.
+    last: Mutex<Vec<Named>>,
 }
 
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The most that it gives at once.
-const MOST: u32 = 5000;
+impl FromRdhcpd {
+    pub fn new(places: Places) -> Self {
+        Self { places, last: Mutex::default() }
+    }
+}
+
+/// Names and addresses of the leases in force.
+pub fn ask(config: &Config, places: &Places) -> Result<Vec<Named>, ServiceError> {
+    if !config.dhcp.enabled || !config.dns_resolver.register_dhcp {
+        return Ok(Vec::new());
+    }
+    Ok(names(Client::new(config, places)?.leases(Some("bound"))?))
+}
 
 impl LeaseNames for FromRdhcpd {
     fn leases(&self, config: &Config) -> Vec<Named> {
-        if !config.dhcp.enabled || !config.dns_resolver.register_dhcp {
-            return Vec::new();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match ask(config, &self.places) {
+            Ok(leases) => *last = leases,
+            Err(error) => log::info!("names of DHCP clients: {error}"),
         }
-        let url = format!("http://127.0.0.1:{}/api/v1/leases?limit={MOST}", config.dhcp.api_port);
-        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
-        let told = agent.get(&url).call().and_then(|mut answer| answer.body_mut().read_json::<Vec<Lease>>());
-        match told {
-            Ok(leases) => names(leases),
-            Err(error) => {
-                log::info!("names of DHCP clients: {error}");
-                Vec::new()
-            }
-        }
+        last.clone()
     }
 }
 
 /// In order of addresses, so that of two clients with one name the same one always has it.
 fn names(leases: Vec<Lease>) -> Vec<Named> {
-    let bound = leases.into_iter().filter(|lease| lease.state.eq_ignore_ascii_case("bound"));
-    let mut named: Vec<Named> = bound
+    let mut named: Vec<Named> = leases
+        .into_iter()
         .filter_map(|lease| {
             Some(Named { name: lease.hostname.filter(|name| !name.is_empty())?, ip: lease.ip })
         })
@@ -60,15 +59,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leases_in_force_with_a_name_count() {
-        let told = r#"[
-            {"ip":"10.0.0.9","hostname":"pc9","state":"Bound","lease_time":60},
-            {"ip":"10.0.0.2","hostname":"pc2","state":"bound"},
-            {"ip":"10.0.0.3","hostname":"gone","state":"Expired"},
-            {"ip":"10.0.0.4","state":"Bound"}
-        ]"#;
+    fn leases_with_a_name_count_in_order_of_addresses() {
+        let lease = |ip: &str, name: &str| {
+            format!(
+                r#"{{"ip":"{ip}","hostname":"{name}","lease_time":60,"state":"bound","start_time":1,"expire_time":2,"subnet":"10.0.0.0/24"}}"#
+            )
+        };
+        let told =
+            format!("[{},{},{}]", lease("10.0.0.9", "pc9"), lease("10.0.0.2", "pc2"), lease("10.0.0.3", ""));
         let names: Vec<String> =
-            names(serde_json::from_str(told).unwrap()).into_iter().map(|n| n.name).collect();
+            names(serde_json::from_str(&told).unwrap()).into_iter().map(|n| n.name).collect();
         assert_eq!(names, ["pc2", "pc9"]);
     }
 }

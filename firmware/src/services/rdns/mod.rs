@@ -32,10 +32,10 @@ pub struct Rdns {
     leases: Arc<dyn LeaseNames>,
 }
 
-impl Default for Rdns {
-    /// With the names that the appliance's own DHCP server knows.
-    fn default() -> Self {
-        Self { scout: world::Scout::default(), leases: Arc::new(leases::FromRdhcpd) }
+impl Rdns {
+    /// With the names that the DHCP server knows whose directories these are.
+    pub fn new(dhcp: Places) -> Self {
+        Self { scout: world::Scout::default(), leases: Arc::new(leases::FromRdhcpd::new(dhcp)) }
     }
 }
 

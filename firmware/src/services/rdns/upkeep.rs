@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leases::FromRdhcpd;
+use super::leases;
 use super::query::{TRY, Transport, Type, ask};
-use super::world::LeaseNames;
 use crate::compile::services::dns;
 use crate::compile::services::dns::zones::Named;
 use crate::config::Config;
@@ -16,9 +15,9 @@ use crate::config::dns::Backend;
 use crate::services::{How, Runner, ServiceError};
 
 /// Names that DHCP clients have now.
-pub async fn leased(applied: &Config) -> Vec<Named> {
-    let config = applied.clone();
-    blocking::unblock(move || FromRdhcpd.leases(&config)).await
+pub async fn leased(dhcp: &Runner, applied: &Config) -> Result<Vec<Named>, ServiceError> {
+    let (config, places) = (applied.clone(), dhcp.places());
+    blocking::unblock(move || leases::ask(&config, &places)).await
 }
 
 /// Lets the running resolver know the names that DHCP clients have now, without a restart. Whether they had changed.

@@ -50,7 +50,7 @@ pub fn ask(settings: &TimeSettings, facts: &Facts) -> Option<TimeState> {
     if !settings.management_enabled {
         return None;
     }
-    let key = super::api_key(&facts.places).ok()?;
+    let key = crate::services::api_key(&facts.places).ok()?;
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).build().into();
     let url = format!("http://{}/api/v1/status", time::management(settings, facts));

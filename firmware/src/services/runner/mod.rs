@@ -77,23 +77,11 @@ impl Runner {
 
     /// The directories of the live daemon.
     pub fn places(&self) -> Places {
-        self.places_in(&self.directory())
+        places_in(&self.directory())
     }
 
     fn directory(&self) -> PathBuf {
-        let state = &self.setup.state_dir;
-        // Daemons are told absolute paths.
-        let state = std::path::absolute(state).unwrap_or_else(|_| state.clone());
-        state.join("services").join(self.kind().program())
-    }
-
-    fn places_in(&self, directory: &Path) -> Places {
-        Places {
-            config: directory.join("etc"),
-            run: directory.join("run"),
-            data: directory.join("data"),
-            log: directory.join("log"),
-        }
+        directory_of(&self.setup.state_dir, self.kind())
     }
 
     /// What the world is like now. May block.
@@ -149,7 +137,7 @@ impl Runner {
         let base = self.directory();
         files::make_directory(&base, 0o755)?;
         let rehearsal = Rehearsal::new(&base)?;
-        let places = self.places_in(&rehearsal.0);
+        let places = places_in(&rehearsal.0);
         for place in [&places.config, &places.run, &places.data, &places.log] {
             files::make_directory(place, 0o755)?;
         }
@@ -309,6 +297,26 @@ impl Runner {
     fn last_lines(&self) -> Vec<String> {
         self.log(20).iter().map(|line| super::logs::without_colours(&line.line)).collect()
     }
+}
+
+fn directory_of(state_dir: &Path, kind: ServiceKind) -> PathBuf {
+    // Daemons are told absolute paths.
+    let state = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    state.join("services").join(kind.program())
+}
+
+fn places_in(directory: &Path) -> Places {
+    Places {
+        config: directory.join("etc"),
+        run: directory.join("run"),
+        data: directory.join("data"),
+        log: directory.join("log"),
+    }
+}
+
+/// The directories of a live daemon.
+pub(super) fn places_of(state_dir: &Path, kind: ServiceKind) -> Places {
+    places_in(&directory_of(state_dir, kind))
 }
 
 /// Names the files that were made from the configuration.
