@@ -26,7 +26,7 @@ struct Tally {
     gap: Duration,
 }
 
-/// Clients that ask one question after the other, each with a new id; one that is not answered within half a second
+/// Clients that ask one question after the other, each with a new id; one that is not answered within 200 ms
 /// is lost.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -60,7 +60,7 @@ fn ask_until(stop: &AtomicBool, server: SocketAddr) -> Tally {
         // A new port each time, as resolvers do.
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(server).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let id = tally.asked as u16;
         tally.asked += 1;
         let mut buffer = [0; 1500];
