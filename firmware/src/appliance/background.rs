@@ -15,6 +15,7 @@ pub fn start(app: &Arc<App>) {
     smol::spawn(follow_time_sources(app.clone())).detach();
     smol::spawn(follow_leases(app.clone())).detach();
     smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
+    smol::spawn(fetch_blocklists(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -98,5 +99,35 @@ async fn keep_resolver_up_to_date(app: Arc<App>) {
             known.clear();
             log::warn!("resolver: {error}");
         }
+    }
+}
+
+/// Blocklists are fetched soon after the start and when their schedule says so, in the appliance's time zone; what an
+/// import or a restored version has changed of them is put in force.
+async fn fetch_blocklists(app: Arc<App>) {
+    const AFTER_START: Duration = Duration::from_secs(15);
+    const EVERY: Duration = Duration::from_secs(60);
+    let mut last = jiff::Zoned::now();
+    async_io::Timer::after(AFTER_START).await;
+    let mut known = app.store.snapshot().applied.clone();
+    if known.dns_blocking.enabled && known.dns_blocking.on_boot {
+        app.applier.refresh_blocklists().await;
+    }
+    loop {
+        let now = jiff::Zoned::now();
+        let applied = app.store.snapshot().applied.clone();
+        let due = applied.dns_blocking.enabled && applied.dns_blocking.cron.fired(&last, &now);
+        last = now;
+        if due {
+            app.applier.refresh_blocklists().await;
+        } else if !(applied.dns_blocklists.same(&known.dns_blocklists)
+            && applied.dns_whitelist.same(&known.dns_whitelist)
+            && applied.dns_custom_blocks.same(&known.dns_custom_blocks)
+            && applied.dns_blocking == known.dns_blocking)
+        {
+            app.applier.follow_blocklists().await;
+        }
+        known = applied;
+        async_io::Timer::after(EVERY).await;
     }
 }

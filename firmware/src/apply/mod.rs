@@ -2,6 +2,7 @@
 //! way back when a step fails. One apply at a time. Called by the API, by start-up and by timers; knows
 //! nothing of HTTP.
 
+pub mod blocklists;
 pub mod confirm;
 pub mod lockout;
 pub mod machine;

@@ -123,6 +123,10 @@ impl Applier {
                 None => (runner.is_running(), runner.is_running()),
             };
         }
+        if switched.backend == Backend::Rdns.word() {
+            // Overridden names are kept out of the lists.
+            self.follow_blocklists().await;
+        }
         let memory = LastSwitch { at: Timestamp::now(), result, backend: switched.backend.into() };
         let path = runner.places().data.join(MEMORY);
         let text = serde_json::to_vec(&memory).unwrap_or_default();

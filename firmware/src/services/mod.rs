@@ -121,6 +121,8 @@ pub struct Setup {
     pub supervisor: Supervisor,
     pub listen: ListenMap,
     pub sandbox: bool,
+    /// Blocklists may be fetched from private and loopback servers.
+    pub inside_allowed: bool,
 }
 
 /// The daemons of this appliance. Clones share them.
@@ -133,15 +135,17 @@ struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
     ddns: rdhcpd::ddns::Ddns,
+    blocklists: Arc<rdns::blocklists::Blocklists>,
 }
 
 impl Services {
     /// Takes the daemons under supervision, stopped.
     pub fn new(setup: Setup) -> Self {
         let setup = Arc::new(setup);
+        let leases = rdns::lease_names(runner::places_of(&setup.state_dir, ServiceKind::Dhcp));
         // In the order of `ServiceKind::ALL`.
         let daemons: [Arc<dyn Daemon>; 5] = [
-            Arc::new(rdns::Rdns::new(runner::places_of(&setup.state_dir, ServiceKind::Dhcp))),
+            Arc::new(rdns::Rdns::new(leases.clone())),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
             Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
@@ -149,7 +153,9 @@ impl Services {
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default() }) }
+        let resolver = runners[ServiceKind::Dns as usize].clone();
+        let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
+        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default(), blocklists }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -186,6 +192,11 @@ impl Services {
             }
             None => 0,
         }
+    }
+
+    /// The lists of names that the resolver blocks.
+    pub fn blocklists(&self) -> &Arc<rdns::blocklists::Blocklists> {
+        &self.inner.blocklists
     }
 
     /// Stops all of them.

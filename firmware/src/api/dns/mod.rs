@@ -1,17 +1,33 @@
-//! `/dns`: the appliance's own name servers, and the resolver that it is for others (contract/dns.md).
+//! `/dns`: the appliance's own name servers, the resolver that it is for others, and its blocklists (contract/dns.md). Settings
+//! and overrides are only stored, an apply acts; blocklists, custom blocks and the whitelist act at once.
 
+mod blocklists;
+mod patterns;
 mod records;
 mod resolver;
 mod stats;
 mod stream;
 mod system;
 
-use super::{ApiError, Route, services_common};
+use super::{Access, ApiError, Route, services_common};
+use crate::config::Permission;
 use crate::services::ServiceError;
 use crate::store::{Author, NewAudit};
 
+const READ: Access = Access::Needs(Permission::DnsRead);
+const WRITE: Access = Access::Needs(Permission::DnsWrite);
+
 pub fn routes() -> Vec<Route> {
-    [system::routes(), stats::routes(), stream::routes(), resolver::routes(), records::routes()].concat()
+    [
+        system::routes(),
+        stats::routes(),
+        stream::routes(),
+        resolver::routes(),
+        records::routes(),
+        blocklists::routes(),
+        patterns::routes(),
+    ]
+    .concat()
 }
 
 /// One entry that names user, area and object.

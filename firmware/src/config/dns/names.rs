@@ -90,6 +90,8 @@ macro_rules! as_text {
     };
 }
 
+pub(super) use as_text;
+
 /// A name server that is asked over UDP and TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Upstream(pub SocketAddr);

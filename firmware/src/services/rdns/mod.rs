@@ -1,6 +1,7 @@
 //! The resolver under supervision: rDNS, or unbound where it is chosen. Where its files lie, how it is checked, known
 //! to be ready, reloaded and asked.
 
+pub mod blocklists;
 pub mod control;
 mod leases;
 pub mod query;
@@ -33,10 +34,21 @@ pub struct Rdns {
 }
 
 impl Rdns {
-    /// With the names that the DHCP server knows whose directories these are.
-    pub fn new(dhcp: Places) -> Self {
-        Self { scout: world::Scout::default(), leases: Arc::new(leases::FromRdhcpd::new(dhcp)) }
+    pub fn new(leases: Arc<dyn LeaseNames>) -> Self {
+        Self { scout: world::Scout::default(), leases }
     }
+}
+
+/// The names that the DHCP server knows whose directories these are.
+pub fn lease_names(dhcp: Places) -> Arc<dyn LeaseNames> {
+    Arc::new(leases::FromRdhcpd::new(dhcp))
+}
+
+/// How much longer a start may take for policy zones of this size: a second for each 4 MiB.
+fn reading(directory: &Path) -> Duration {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let bytes: u64 = files.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum();
+    Duration::from_secs(bytes / (4 * 1024 * 1024))
 }
 
 impl From<DnsError> for ServiceError {
@@ -128,7 +140,8 @@ impl Daemon for Rdns {
         spec.directory = Some(places.config.clone());
         spec.stale = vec![places.run.join("control.sock"), places.run.join("unbound.ctl")];
         spec.grace = Duration::from_secs(5);
-        spec.ready_within = Duration::from_secs(8);
+        // rDNS reads all its policy zones before it listens.
+        spec.ready_within = Duration::from_secs(8) + reading(&places.config.join("rpz"));
         if let Some(probe) = probe.filter(|probe| probe.enabled) {
             spec.readiness = Arc::new(query::Answers(probe));
             spec.liveness =

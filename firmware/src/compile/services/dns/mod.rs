@@ -117,6 +117,7 @@ fn rdns(config: &Config, facts: &Facts, world: &World) -> Result<Artifacts, DnsE
     warn_of_rdns(settings, &mut warnings);
     files.insert(0, File::new("rdns.toml", text));
     files.push(policy);
+    files.push(rpz::custom(config, world));
     files.push(probe_file(&probe));
     keep_first_of_each_name(&mut files);
     Ok(Artifacts {
