@@ -7,6 +7,7 @@ mod auth;
 pub mod call;
 pub mod config;
 mod dhcp;
+mod dns;
 mod encode;
 pub mod error;
 mod events;
@@ -57,6 +58,7 @@ pub fn routes() -> Vec<Route> {
         geoip::routes(),
         geoip_database::routes(),
         explain::routes(),
+        dns::routes(),
         services::routes(),
         proxy::routes(),
         dhcp::routes(),

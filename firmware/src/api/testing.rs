@@ -147,6 +147,7 @@ fn services_at(
         supervisor: Supervisor::new(),
         listen,
         sandbox: true,
+        inside_allowed: true,
     })
 }
 

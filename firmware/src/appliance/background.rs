@@ -8,6 +8,7 @@ use crate::api::App;
 use crate::compile::services::ids::BLOCK_TABLE;
 use crate::config::{ServiceKind, TableName, Timestamp};
 use crate::services::ids::{CommandSocket, Tailer};
+use crate::services::rdns::upkeep;
 use crate::services::{How, rtime, trafficcop};
 use crate::store::Author;
 
@@ -18,6 +19,8 @@ pub fn start(app: &Arc<App>) {
     smol::spawn(follow_leases(app.clone())).detach();
     smol::spawn(follow_intrusions(app.clone())).detach();
     smol::spawn(update_rulesets(app.clone())).detach();
+    smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
+    smol::spawn(fetch_blocklists(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -142,5 +145,72 @@ async fn update_rulesets(app: Arc<App>) {
                 crate::api::ids::rulesets::fetch(&app, &Author::system("rulesets"), ruleset).await;
             }
         }
+    }
+}
+
+/// The appliance's own name servers are written again, since a DHCP client may have replaced them. Then names of
+/// DHCP clients are looked at, and told to the resolver when they have changed; now and then it is seen to that its
+/// first forwarder answers, and where aliases lead.
+async fn keep_resolver_up_to_date(app: Arc<App>) {
+    const EVERY: Duration = Duration::from_secs(20);
+    app.applier.write_name_servers().await;
+    let mut known = Vec::new();
+    for turn in 1_u64.. {
+        async_io::Timer::after(EVERY).await;
+        let runner = app.services.runner(ServiceKind::Dns);
+        let applied = app.store.snapshot().applied.clone();
+        if !runner.is_running() {
+            continue;
+        }
+        let leased = upkeep::leased(app.services.runner(ServiceKind::Dhcp), &applied).await;
+        let mut done = Ok(false);
+        // A DHCP server that says nothing now has not forgotten its clients.
+        if let Ok(leased) = leased
+            && leased != known
+        {
+            done = upkeep::refresh_leases(runner, &applied).await;
+            known = leased;
+        }
+        if done.is_ok() && turn % 3 == 0 {
+            done = upkeep::fail_over(runner, &applied).await;
+        }
+        if done.is_ok() && turn % 15 == 0 {
+            done = upkeep::follow_aliases(runner, &applied).await;
+        }
+        if let Err(error) = done {
+            // Looked at again.
+            known.clear();
+            log::warn!("resolver: {error}");
+        }
+    }
+}
+
+/// Blocklists are fetched soon after the start and when their schedule says so, in the appliance's time zone; what an
+/// import or a restored version has changed of them is put in force.
+async fn fetch_blocklists(app: Arc<App>) {
+    const AFTER_START: Duration = Duration::from_secs(15);
+    const EVERY: Duration = Duration::from_secs(60);
+    let mut last = jiff::Zoned::now();
+    async_io::Timer::after(AFTER_START).await;
+    let mut known = app.store.snapshot().applied.clone();
+    if known.dns_blocking.enabled && known.dns_blocking.on_boot {
+        app.applier.refresh_blocklists().await;
+    }
+    loop {
+        let now = jiff::Zoned::now();
+        let applied = app.store.snapshot().applied.clone();
+        let due = applied.dns_blocking.enabled && applied.dns_blocking.cron.fired(&last, &now);
+        last = now;
+        if due {
+            app.applier.refresh_blocklists().await;
+        } else if !(applied.dns_blocklists.same(&known.dns_blocklists)
+            && applied.dns_whitelist.same(&known.dns_whitelist)
+            && applied.dns_custom_blocks.same(&known.dns_custom_blocks)
+            && applied.dns_blocking == known.dns_blocking)
+        {
+            app.applier.follow_blocklists().await;
+        }
+        known = applied;
+        async_io::Timer::after(EVERY).await;
     }
 }

@@ -79,6 +79,7 @@ impl Appliance {
             supervisor: Supervisor::new(),
             listen: parts.listen,
             sandbox: parts.platform.kind() == "sandbox",
+            inside_allowed: parts.inside_allowed,
         });
         let applier = Applier::new(
             store.clone(),

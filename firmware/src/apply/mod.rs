@@ -2,10 +2,13 @@
 //! way back when a step fails. One apply at a time. Called by the API, by start-up and by timers; knows
 //! nothing of HTTP.
 
+pub mod blocklists;
 pub mod confirm;
 pub mod lockout;
 pub mod machine;
+pub mod name_servers;
 pub mod pending;
+pub mod resolver;
 pub mod schedules;
 pub mod services;
 pub mod url_tables;

@@ -47,7 +47,11 @@ impl Applier {
         }
         let environment = self.inner.machine.environment(&snapshot.applied, Timestamp::now());
         let differs = compile::differs(&snapshot.applied, &snapshot.config, &environment);
-        let now = Pending { firewall: differs.firewall, nat: differs.nat, dns: false };
+        let now = Pending {
+            firewall: differs.firewall,
+            nat: differs.nat,
+            dns: compile::services::dns::differs(&snapshot.applied, &snapshot.config),
+        };
         tracker.revision = Some(snapshot.revision);
         if now != tracker.now {
             tracker.now = now;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InterfaceName;
+use super::dns::names::NameServer;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -46,7 +47,8 @@ pub struct System {
     pub domain: String,
     /// Time zone name of the tz database; schedules are read in it.
     pub timezone: String,
-    pub dns_servers: Vec<IpAddr>,
+    /// Asked by the appliance itself; empty = what it is told by others.
+    pub dns_servers: Vec<NameServer>,
     pub wan_interface: Option<InterfaceName>,
     pub wan_mode: WanMode,
     pub wan_ip: Option<IpNet>,

@@ -111,6 +111,16 @@ impl Resolver for Guarded {
 /// Gets a document, if it has changed since `known`. Redirects are followed (at most 5), each target being
 /// checked like the first.
 pub fn fetch(url: &str, known: &Validators, limits: Limits) -> Result<Fetched, FetchError> {
+    fetch_as(concat!("aifw/", env!("CARGO_PKG_VERSION")), url, known, limits)
+}
+
+/// As [`fetch`], under a name of its own (`User-Agent`, RFC 9110 §10.1.5).
+pub fn fetch_as(
+    user_agent: &str,
+    url: &str,
+    known: &Validators,
+    limits: Limits,
+) -> Result<Fetched, FetchError> {
     let failed = |reason: String| FetchError::Failed { url: url.to_owned(), reason };
     match url::Url::parse(url).map_err(|error| failed(error.to_string()))?.scheme() {
         "http" | "https" => {}
@@ -121,7 +131,7 @@ pub fn fetch(url: &str, known: &Validators, limits: Limits) -> Result<Fetched, F
         .max_redirects(5)
         .http_status_as_error(false)
         .proxy(None)
-        .user_agent(concat!("aifw/", env!("CARGO_PKG_VERSION")))
+        .user_agent(user_agent)
         .build();
     let agent = ureq::Agent::with_parts(
         config,

@@ -15,10 +15,38 @@ pub fn name_servers(text: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+/// The text of `nameserver` lines, in order, as they stand there.
+pub fn name_server_words(text: &str) -> Vec<String> {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "nameserver").then(|| words.next().map(str::to_owned)).flatten()
+    };
+    text.lines().filter_map(server).collect()
+}
+
+/// The same file with other servers; its other lines stay, comments about where the servers came from do not.
+pub fn with_name_servers(text: &str, servers: &[String]) -> String {
+    let kept = text.lines().map(str::trim_end).filter(|line| {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        matches!(first, "search" | "domain" | "options" | "sortlist")
+    });
+    let servers = servers.iter().map(|server| format!("nameserver {server}"));
+    kept.map(str::to_owned).chain(servers).map(|line| line + "\n").collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::name_servers;
+    use super::{name_server_words, name_servers, with_name_servers};
+
+    #[test]
+    fn other_lines_stay_when_servers_are_replaced() {
+        let text = "# by dhclient\nsearch lan\nnameserver 10.0.2.3\noptions edns0";
+        let new = with_name_servers(text, &["9.9.9.9".into(), "fe80::1%em0".into()]);
+        assert_eq!(new, "search lan\noptions edns0\nnameserver 9.9.9.9\nnameserver fe80::1%em0\n");
+        assert_eq!(name_server_words(&new), ["9.9.9.9", "fe80::1%em0"]);
+        assert_eq!(with_name_servers("", &["::1".into()]), "nameserver ::1\n");
+    }
 
     #[test]
     fn servers_in_order_and_nothing_else() {

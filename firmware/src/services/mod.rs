@@ -8,7 +8,7 @@ pub mod files;
 pub mod ids;
 pub mod logs;
 pub mod rdhcpd;
-mod rdns;
+pub mod rdns;
 pub mod rtime;
 mod runner;
 pub mod trafficcop;
@@ -56,6 +56,12 @@ impl ServiceError {
 /// One daemon. All of it may block; called through `blocking::unblock`.
 pub trait Daemon: Send + Sync + 'static {
     fn kind(&self) -> ServiceKind;
+
+    /// The program that a configuration wants run, and what people call it; most services have one.
+    fn program(&self, config: &Config, components: &Components) -> (PathBuf, &'static str) {
+        let _ = config;
+        (components.program(self.kind()), self.kind().label())
+    }
 
     /// What it is given for a configuration. `facts.places` are the directories that the files will lie in:
     /// the live ones, or those of a rehearsal.
@@ -115,6 +121,8 @@ pub struct Setup {
     pub supervisor: Supervisor,
     pub listen: ListenMap,
     pub sandbox: bool,
+    /// Blocklists may be fetched from private and loopback servers.
+    pub inside_allowed: bool,
 }
 
 /// The daemons of this appliance. Clones share them.
@@ -128,6 +136,7 @@ struct Inner {
     runners: [Arc<Runner>; 5],
     ddns: rdhcpd::ddns::Ddns,
     ids: Arc<ids::Ids>,
+    blocklists: Arc<rdns::blocklists::Blocklists>,
 }
 
 impl Services {
@@ -136,9 +145,10 @@ impl Services {
         let setup = Arc::new(setup);
         let data = setup.state_dir.join("services").join(ServiceKind::Ids.program()).join("data");
         let intrusion = Arc::new(ids::Ids::open(data));
+        let leases = rdns::lease_names(runner::places_of(&setup.state_dir, ServiceKind::Dhcp));
         // In the order of `ServiceKind::ALL`.
         let daemons: [Arc<dyn Daemon>; 5] = [
-            Arc::new(rdns::Rdns::default()),
+            Arc::new(rdns::Rdns::new(leases.clone())),
             Arc::new(rdhcpd::Rdhcpd::default()),
             Arc::new(rtime::Rtime::default()),
             Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
@@ -146,7 +156,10 @@ impl Services {
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners, ddns: Default::default(), ids: intrusion }) }
+        let resolver = runners[ServiceKind::Dns as usize].clone();
+        let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
+        let inner = Inner { supervisor, runners, ddns: Default::default(), ids: intrusion, blocklists };
+        Self { inner: Arc::new(inner) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -188,6 +201,11 @@ impl Services {
             }
             None => 0,
         }
+    }
+
+    /// The lists of names that the resolver blocks.
+    pub fn blocklists(&self) -> &Arc<rdns::blocklists::Blocklists> {
+        &self.inner.blocklists
     }
 
     /// Stops all of them.

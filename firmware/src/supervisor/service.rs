@@ -398,10 +398,12 @@ impl Service {
         let ready = async {
             let deadline = Instant::now() + spec.ready_within;
             let mut pause = Duration::from_millis(20);
+            let mut known = String::from("no answer in time");
             loop {
+                // A probe that is cut short says less than the one before.
                 let failure = match future::or(async { spec.readiness.probe().await }, async {
                     Timer::at(deadline).await;
-                    Err("no answer in time".into())
+                    Err(known.clone())
                 })
                 .await
                 {
@@ -411,6 +413,7 @@ impl Service {
                 if Instant::now() >= deadline {
                     return Some(Ended::NotReady(failure));
                 }
+                known = failure;
                 Timer::after(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(500));
             }

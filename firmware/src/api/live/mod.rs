@@ -123,7 +123,7 @@ impl<T: Serialize> Rows<T> {
 }
 
 /// A place for one more open stream of this caller, or 429.
-fn stream_permit(call: &Call) -> Result<StreamPermit, ApiError> {
+pub(in crate::api) fn stream_permit(call: &Call) -> Result<StreamPermit, ApiError> {
     let user = call.caller()?.user_id;
     call.app
         .live
@@ -133,10 +133,10 @@ fn stream_permit(call: &Call) -> Result<StreamPermit, ApiError> {
 }
 
 /// How often the caller of an open stream is looked at again.
-const RECHECK: Duration = Duration::from_secs(10);
+pub(in crate::api) const RECHECK: Duration = Duration::from_secs(10);
 
 /// The caller of an open stream as of now; `None` ends the stream: the credential no longer counts, or the
 /// caller has lost a permission. (The client comes again with what it may do then.)
-fn current(app: &App, caller: &Caller) -> Option<Caller> {
+pub(in crate::api) fn current(app: &App, caller: &Caller) -> Option<Caller> {
     app.gate.current(caller).filter(|now| now.permissions.covers(caller.permissions))
 }

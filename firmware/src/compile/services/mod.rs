@@ -3,8 +3,10 @@
 
 pub mod anchors;
 pub mod dhcp;
+pub mod dns;
 pub mod ids;
 pub mod proxy;
+pub mod rpz;
 pub mod time;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

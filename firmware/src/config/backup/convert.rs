@@ -80,6 +80,13 @@ impl ConfigDocument {
             tuning,
             // Part of `services`.
             dns_resolver: _,
+            dns_hosts: _,
+            dns_domains: _,
+            dns_acls: _,
+            dns_blocklists: _,
+            dns_custom_blocks: _,
+            dns_whitelist: _,
+            dns_blocking: _,
             time: _,
             time_sources: _,
             proxy: _,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::dhcp::{DhcpDdns, DhcpGlobal, DhcpHa, DhcpReservation, DhcpSubnet};
+use crate::config::dns::names::NameServer;
 use crate::config::ha::{CarpVip, HaNode, Pfsync};
 use crate::config::request::Word;
 use crate::config::rule::{Action, Direction, IpVersion, Protocol, StateOptions, StateTracking};
@@ -36,7 +37,7 @@ fn default_refresh_days() -> u32 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SystemSection {
     pub hostname: String,
-    pub dns_servers: Vec<IpAddr>,
+    pub dns_servers: Vec<NameServer>,
     /// `""` where none is chosen.
     pub wan_interface: String,
     pub lan_interface: Option<String>,

@@ -353,7 +353,7 @@ impl File {
             hostname: host.to_owned(),
             domain: domain.or(rest).unwrap_or_default(),
             timezone: self.timezone.clone(),
-            dns_servers: self.dns_servers.clone(),
+            dns_servers: self.dns_servers.iter().copied().map(Into::into).collect(),
             wan_interface: Some(wan.clone()),
             wan_mode,
             wan_ip,

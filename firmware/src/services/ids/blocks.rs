@@ -70,7 +70,7 @@ pub fn may_block(source: IpAddr, config: &Config, interfaces: &[InterfaceFacts])
         || own
         || home.any(|net| net.contains(&source))
         || system.wan_gateway == Some(source)
-        || system.dns_servers.contains(&source))
+        || system.dns_servers.iter().any(|server| server.ip == source))
 }
 
 #[cfg(test)]

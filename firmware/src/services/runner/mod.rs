@@ -66,29 +66,22 @@ impl Runner {
         self.setup.components.program(self.kind())
     }
 
+    /// Another program, that goes with the daemon.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.setup.components.tool(name)
+    }
+
     pub fn is_installed(&self) -> bool {
         self.program().is_file()
     }
 
     /// The directories of the live daemon.
     pub fn places(&self) -> Places {
-        self.places_in(&self.directory())
+        places_in(&self.directory())
     }
 
     fn directory(&self) -> PathBuf {
-        let state = &self.setup.state_dir;
-        // Daemons are told absolute paths.
-        let state = std::path::absolute(state).unwrap_or_else(|_| state.clone());
-        state.join("services").join(self.kind().program())
-    }
-
-    fn places_in(&self, directory: &Path) -> Places {
-        Places {
-            config: directory.join("etc"),
-            run: directory.join("run"),
-            data: directory.join("data"),
-            log: directory.join("log"),
-        }
+        directory_of(&self.setup.state_dir, self.kind())
     }
 
     /// What the world is like now. May block.
@@ -144,14 +137,14 @@ impl Runner {
         let base = self.directory();
         files::make_directory(&base, 0o755)?;
         let rehearsal = Rehearsal::new(&base)?;
-        let places = self.places_in(&rehearsal.0);
+        let places = places_in(&rehearsal.0);
         for place in [&places.config, &places.run, &places.data, &places.log] {
             files::make_directory(place, 0o755)?;
         }
         let artifacts = self.daemon.artifacts(config, &self.facts_in(places.clone()))?;
         files::replace(&places.config, &artifacts.files, &[])?;
         files::seed(&places.config, &artifacts.seeds)?;
-        let program = self.program();
+        let (program, _) = self.daemon.program(config, &self.setup.components);
         if program.is_file() {
             self.daemon.check(&program, &artifacts, &places)?;
         }
@@ -168,8 +161,9 @@ impl Runner {
             *in_force = None;
             return Ok(Report { stopped, ..Report::default() });
         }
-        if !self.is_installed() {
-            return Err(ServiceError::NotInstalled(self.kind().label()));
+        let (program, service) = self.daemon.program(config, &self.setup.components);
+        if !program.is_file() {
+            return Err(ServiceError::NotInstalled(service));
         }
         if how != How::Boot {
             self.rehearse(config).await?;
@@ -184,8 +178,7 @@ impl Runner {
         };
         let (this, known) = (self.clone(), Arc::new(artifacts));
         let artifacts = known.clone();
-        let spec =
-            blocking::unblock(move || this.daemon.spec(&this.program(), &artifacts, &this.facts())).await;
+        let spec = blocking::unblock(move || this.daemon.spec(&program, &artifacts, &this.facts())).await;
         self.supervisor().define(spec.clone());
         let running = self.is_running();
         let same_run = in_force.as_ref().is_some_and(|old| old.runs_like(&spec));
@@ -202,7 +195,6 @@ impl Runner {
                 Ok(report)
             }
             Err(reason) => {
-                let service = self.kind().label();
                 let last_lines = self.last_lines();
                 if how == How::Boot {
                     return Err(ServiceError::NotReady { service, reason, last_lines, rolled_back: false });
@@ -231,6 +223,36 @@ impl Runner {
         blocking::unblock(move || {
             let taken = this.daemon.reload(&changed(&replaced), &artifacts, &this.facts());
             if taken.is_err() {
+                replaced.undo()?;
+            }
+            taken
+        })
+        .await
+    }
+
+    /// Makes those files anew of which `which` says so, and lets the running daemon take them; nothing else of the
+    /// daemon changes. `false`: there was nothing to do, or it does not run.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        config: &Config,
+        which: fn(&Path) -> bool,
+    ) -> Result<bool, ServiceError> {
+        let _turn = self.turn.lock().await;
+        if !self.is_running() {
+            return Ok(false);
+        }
+        let (this, config) = (self.clone(), config.clone());
+        blocking::unblock(move || {
+            let facts = this.facts();
+            let artifacts = this.daemon.artifacts(&config, &facts)?;
+            let wanted: Vec<File> =
+                artifacts.files.iter().filter(|file| which(&file.path)).cloned().collect();
+            let replaced = files::replace(&facts.places.config, &wanted, &[])?;
+            if replaced.changed().is_empty() {
+                return Ok(false);
+            }
+            let taken = this.daemon.reload(&replaced.changed(), &artifacts, &facts);
+            if !matches!(taken, Ok(true)) {
                 replaced.undo()?;
             }
             taken
@@ -275,6 +297,26 @@ impl Runner {
     fn last_lines(&self) -> Vec<String> {
         self.log(20).iter().map(|line| super::logs::without_colours(&line.line)).collect()
     }
+}
+
+fn directory_of(state_dir: &Path, kind: ServiceKind) -> PathBuf {
+    // Daemons are told absolute paths.
+    let state = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    state.join("services").join(kind.program())
+}
+
+fn places_in(directory: &Path) -> Places {
+    Places {
+        config: directory.join("etc"),
+        run: directory.join("run"),
+        data: directory.join("data"),
+        log: directory.join("log"),
+    }
+}
+
+/// The directories of a live daemon.
+pub(super) fn places_of(state_dir: &Path, kind: ServiceKind) -> Places {
+    places_in(&directory_of(state_dir, kind))
 }
 
 /// Names the files that were made from the configuration.

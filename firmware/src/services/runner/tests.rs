@@ -95,6 +95,7 @@ fn runner(dir: &Path, components: Components) -> Arc<Runner> {
         supervisor: Supervisor::new(),
         listen: ListenMap::AsConfigured,
         sandbox: true,
+        inside_allowed: true,
     };
     Arc::new(Runner::new(Arc::new(Script), Arc::new(setup)))
 }
