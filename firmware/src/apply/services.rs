@@ -73,6 +73,14 @@ impl Applier {
         Ok(report)
     }
 
+    /// Compiles what a service runs with again, since something beside the configuration has changed: names resolve
+    /// to other addresses, say. The daemon notices only if its files differ now.
+    pub async fn refresh_service(&self, kind: ServiceKind) -> Result<Report, ServiceError> {
+        let _turn = self.inner.service_turns[kind as usize].lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        self.inner.services.runner(kind).apply(&applied, How::Change).await
+    }
+
     /// Compiles a service's part of a configuration and has the daemon's checker look at it; returns warnings.
     pub async fn rehearse_service(
         &self,

@@ -110,6 +110,7 @@ pub struct Services {
 struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
+    time: rtime::Watch,
 }
 
 impl Services {
@@ -126,7 +127,7 @@ impl Services {
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners }) }
+        Self { inner: Arc::new(Inner { supervisor, runners, time: rtime::Watch::default() }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -136,6 +137,30 @@ impl Services {
     pub fn runner(&self, kind: ServiceKind) -> &Arc<Runner> {
         // `ALL` and `runners` have one order, that of the enum.
         &self.inner.runners[kind as usize]
+    }
+
+    /// State of the clock and its sources, as far as it can be believed; `None` while the time daemon does not tell.
+    /// `applied` is what it runs with. Blocks.
+    pub fn time_state(&self, applied: &Config) -> Option<rtime::TimeState> {
+        let runner = self.runner(ServiceKind::Time);
+        let running = runner.is_running();
+        let asked = running.then(|| rtime::ask(&applied.time, &runner.facts())).flatten();
+        match asked {
+            Some(mut state) => {
+                let poll = |address: &str| rtime::poll(applied, address);
+                self.inner.time.look(&mut state, poll, std::time::Instant::now());
+                Some(state)
+            }
+            None => {
+                self.inner.time.forget();
+                None
+            }
+        }
+    }
+
+    /// What should not stay as it is with the clock, as of the last look at [`Services::time_state`].
+    pub fn time_alarms(&self) -> Vec<String> {
+        self.inner.time.alarms()
     }
 
     /// Stops all of them.

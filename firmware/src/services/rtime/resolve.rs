@@ -75,10 +75,19 @@ impl Names {
                             }
                         },
                     };
-                    addresses.iter().take(most).for_each(|ip| add(SocketAddr::new(*ip, port)));
+                    // The daemon asks over IPv4 alone: an IPv6 address is of use only to tell that there is one.
+                    let four = addresses.iter().any(IpAddr::is_ipv4);
+                    let usable = addresses.iter().filter(|ip| ip.is_ipv4() || !four);
+                    usable.take(most).for_each(|ip| add(SocketAddr::new(*ip, port)));
                     good.insert(name.to_string(), addresses.clone());
                 }
             }
+        }
+        for source in sources.iter().filter(|source| source.address.is_ipv6()) {
+            warnings.push(format!(
+                "source {}: this version of the daemon asks over IPv4 only; it will get no answer",
+                source.address
+            ));
         }
         if good != kept
             && let Ok(text) = serde_json::to_vec(&good)
