@@ -8,11 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// User and group without rights, on FreeBSD and on Linux.
+const NOBODY: u32 = 65534;
+
 /// A program and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Tool {
     program: PathBuf,
     limit: Duration,
+    unprivileged: bool,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// How a program ended that ended by itself.
@@ -44,7 +49,19 @@ pub enum ToolError {
 impl Tool {
     /// `program` is a path, or a name to be found on PATH.
     pub fn new(program: impl Into<PathBuf>, limit: Duration) -> Self {
-        Self { program: program.into(), limit }
+        Self { program: program.into(), limit, unprivileged: false, environment: Vec::new() }
+    }
+
+    /// The program runs without the rights of root: as user and group `nobody` (65534) when this process is root's.
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = true;
+        self
+    }
+
+    /// Adds to the program's environment.
+    pub fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
     }
 
     pub fn program(&self) -> &Path {
@@ -55,8 +72,13 @@ impl Tool {
     /// C locale holds. When the time is over, the program and what it started are killed.
     pub fn run<A: AsRef<std::ffi::OsStr>>(&self, arguments: &[A], input: &str) -> Result<Ended, ToolError> {
         let end = Instant::now() + self.limit;
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        if self.unprivileged && nix::unistd::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut child = command
             .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

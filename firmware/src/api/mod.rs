@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+mod dhcp;
 mod encode;
 pub mod error;
 mod events;
@@ -57,6 +58,7 @@ pub fn routes() -> Vec<Route> {
         explain::routes(),
         services::routes(),
         proxy::routes(),
+        dhcp::routes(),
         time::routes(),
     ]
     .concat()

@@ -117,18 +117,35 @@ pub fn app_with_daemons(dir: &Path) -> App {
     app_with(dir, Arc::new(crate::pf::absent::Absent), Components::of_this_host())
 }
 
+/// As [`app_with_daemons`], well-known ports being so much higher.
+pub fn app_with_daemons_above(dir: &Path, offset: u16) -> App {
+    let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
+    let listen = ListenMap::Loopback { offset };
+    let services = services_at(dir, platform.clone(), Components::of_this_host(), listen);
+    app_of(dir, Arc::new(crate::pf::absent::Absent), platform, services)
+}
+
 /// Services of which none is installed.
 pub fn no_daemons(dir: &Path, platform: Arc<dyn Platform>) -> Services {
     services_of(dir, platform, Components::none())
 }
 
 fn services_of(dir: &Path, platform: Arc<dyn Platform>, components: Components) -> Services {
+    services_at(dir, platform, components, ListenMap::AsConfigured)
+}
+
+fn services_at(
+    dir: &Path,
+    platform: Arc<dyn Platform>,
+    components: Components,
+    listen: ListenMap,
+) -> Services {
     Services::new(services::Setup {
         state_dir: dir.to_owned(),
         components,
         platform,
         supervisor: Supervisor::new(),
-        listen: ListenMap::AsConfigured,
+        listen,
         sandbox: true,
     })
 }
@@ -136,10 +153,15 @@ fn services_of(dir: &Path, platform: Arc<dyn Platform>, components: Components) 
 /// The whole choice.
 #[allow(clippy::expect_used)]
 pub fn app_with(dir: &Path, pf: Arc<dyn Pf>, components: Components) -> App {
-    let store = Store::open(dir).expect("a store can be made in the directory");
     let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
-    let traffic = Arc::new(Traffic::default());
     let services = services_of(dir, platform.clone(), components);
+    app_of(dir, pf, platform, services)
+}
+
+#[allow(clippy::expect_used)]
+fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Services) -> App {
+    let store = Store::open(dir).expect("a store can be made in the directory");
+    let traffic = Arc::new(Traffic::default());
     let applier = Applier::new(
         store.clone(),
         pf.clone(),

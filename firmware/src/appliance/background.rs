@@ -12,6 +12,7 @@ use crate::services::trafficcop;
 pub fn start(app: &Arc<App>) {
     smol::spawn(keep_access_log_small(app.clone())).detach();
     smol::spawn(follow_time_sources(app.clone())).detach();
+    smol::spawn(follow_leases(app.clone())).detach();
 }
 
 async fn keep_access_log_small(app: Arc<App>) {
@@ -65,5 +66,15 @@ async fn follow_time_sources(app: Arc<App>) {
         if let Err(error) = app.applier.refresh_service(ServiceKind::Time).await {
             log::warn!("time sources: {error}");
         }
+    }
+}
+
+/// Names of DHCP clients go into the DNS, where that is asked for.
+async fn follow_leases(app: Arc<App>) {
+    loop {
+        async_io::Timer::after(Duration::from_secs(10)).await;
+        let applied = app.store.snapshot().applied.clone();
+        let services = app.services.clone();
+        blocking::unblock(move || services.follow_leases(&applied)).await;
     }
 }

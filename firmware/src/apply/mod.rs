@@ -109,6 +109,8 @@ struct Inner {
     services: Services,
     /// Held for the length of a change of one service.
     service_turns: [AsyncMutex<()>; 5],
+    /// Counts the wishes for an apply soon, by service.
+    soon: [std::sync::atomic::AtomicU64; 5],
     /// Schedules that were open when the rules were loaded last.
     open: Mutex<BTreeSet<Id>>,
     pending: Mutex<pending::Tracker>,
@@ -133,6 +135,7 @@ impl Applier {
                 turn: AsyncMutex::new(()),
                 services,
                 service_turns: Default::default(),
+                soon: Default::default(),
                 open: Mutex::default(),
                 pending: Mutex::default(),
                 pf_status: Mutex::default(),

@@ -1,10 +1,16 @@
 //! Applying one service: its part of the stored configuration is taken over into the applied one once the daemon
 //! runs with it (or is stopped, as it says), and pf gets the lines that follow from it.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::{Applier, ApplyError};
 use crate::config::{Config, ServiceKind};
 use crate::services::{How, Report, ServiceError, Services};
 use crate::store::{Author, CommitError, Draft, NewAudit, StoreError};
+
+/// From the last write of a burst to its apply.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What is wanted of a service. Whether it is enabled in the *applied* configuration is what survives a restart
 /// of the appliance; the stored setting is the administrator's and stays.
@@ -79,6 +85,24 @@ impl Applier {
         let _turn = self.inner.service_turns[kind as usize].lock().await;
         let applied = self.inner.store.snapshot().applied.clone();
         self.inner.services.runner(kind).apply(&applied, How::Change).await
+    }
+
+    /// As [`Applier::service`], a second from now, for areas that act by themselves on each write: a burst of writes
+    /// is one apply. What goes wrong is logged.
+    pub fn service_soon(&self, author: &Author, kind: ServiceKind, wish: Wish) {
+        let soon = &self.inner.soon[kind as usize];
+        let mine = soon.fetch_add(1, Ordering::Relaxed) + 1;
+        let (applier, author) = (self.clone(), author.clone());
+        smol::spawn(async move {
+            async_io::Timer::after(SOON).await;
+            if applier.inner.soon[kind as usize].load(Ordering::Relaxed) != mine {
+                return;
+            }
+            if let Err(error) = applier.service(&author, kind, wish, None).await {
+                log::error!("{}: {error}", kind.label());
+            }
+        })
+        .detach();
     }
 
     /// Compiles a service's part of a configuration and has the daemon's checker look at it; returns warnings.

@@ -17,8 +17,9 @@ const TRANSLATION_ANCHORS: [(AnchorKind, &str); 5] = [
 ];
 
 /// Filter anchors in order of evaluation. Anchors behind `aifw` see almost nothing that comes in.
-pub const FILTER_ANCHORS: [&str; 12] = [
+pub const FILTER_ANCHORS: [&str; 13] = [
     "aifw-ids",
+    "aifw-dhcp",
     "aifw-time",
     "aifw-geoip",
     "aifw-ha",

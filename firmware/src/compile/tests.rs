@@ -169,6 +169,7 @@ pass in quick on em1 inet proto udp from any port 68 to any port 67 keep state l
 block drop in log quick from <bruteforce> to any label "bruteforce"
 block drop in log quick from <ai_blocked> to any label "ai-blocked"
 anchor "aifw-ids"
+anchor "aifw-dhcp"
 anchor "aifw-time"
 anchor "aifw-geoip"
 anchor "aifw-ha"
@@ -184,7 +185,7 @@ anchor "aifw-tls"
     );
     assert!(firewall.warnings.is_empty());
     let names: Vec<&str> = firewall.anchors.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["aifw-ids", "aifw-time", "aifw-geoip", "aifw-nat", "aifw"]);
+    assert_eq!(names, ["aifw-ids", "aifw-dhcp", "aifw-time", "aifw-geoip", "aifw-nat", "aifw"]);
     // pf takes it.
     expand(&parse(&firewall.main.to_string()).unwrap(), &NoInterfaces).unwrap();
 }

@@ -29,6 +29,12 @@ pub struct Pfsync {
     pub sync_interface: InterfaceName,
     pub sync_peer: Option<IpAddr>,
     pub defer: bool,
+    /// The nodes of the cluster are each other's DHCP peers.
+    #[serde(default)]
+    pub dhcp_link: bool,
+    /// What this node is in the cluster.
+    #[serde(default)]
+    pub local_role: Option<NodeRole>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ mod components;
 pub mod files;
 mod ids;
 pub mod logs;
-mod rdhcpd;
+pub mod rdhcpd;
 mod rdns;
 pub mod rtime;
 mod runner;
@@ -90,6 +90,22 @@ fn base_spec(kind: ServiceKind, program: &Path, facts: &Facts) -> ServiceSpec {
     spec
 }
 
+/// The key of a daemon's own HTTP API: made once, kept beside its data.
+pub fn api_key(places: &Places) -> Result<String, ServiceError> {
+    let path = places.data.join("api.key");
+    match std::fs::read_to_string(&path) {
+        Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
+        _ => {
+            let mut bytes = [0; 32];
+            let made = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+            made.map_err(|_| ServiceError::io(&path, std::io::Error::other("no random numbers")))?;
+            let key = data_encoding::HEXLOWER.encode(&bytes);
+            files::write(&path, key.as_bytes(), 0o600)?;
+            Ok(key)
+        }
+    }
+}
+
 /// What the services of a process need.
 pub struct Setup {
     /// Everything of theirs lies below `<state_dir>/services/<daemon>`.
@@ -111,6 +127,7 @@ struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
     time: rtime::Watch,
+    ddns: rdhcpd::ddns::Ddns,
 }
 
 impl Services {
@@ -127,7 +144,8 @@ impl Services {
         ];
         let supervisor = setup.supervisor.clone();
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
-        Self { inner: Arc::new(Inner { supervisor, runners, time: rtime::Watch::default() }) }
+        let (time, ddns) = (rtime::Watch::default(), Default::default());
+        Self { inner: Arc::new(Inner { supervisor, runners, time, ddns }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -161,6 +179,33 @@ impl Services {
     /// What should not stay as it is with the clock, as of the last look at [`Services::time_state`].
     pub fn time_alarms(&self) -> Vec<String> {
         self.inner.time.alarms()
+    }
+
+    /// Names of DHCP clients in the DNS.
+    pub fn ddns(&self) -> &rdhcpd::ddns::Ddns {
+        &self.inner.ddns
+    }
+
+    /// Leases that are bound now; none while the DHCP server does not answer. `applied` is what it runs with. Blocks.
+    pub fn bound_leases(&self, applied: &Config) -> Option<Vec<rdhcpd::Lease>> {
+        let runner = self.runner(ServiceKind::Dhcp);
+        if !runner.is_running() {
+            return None;
+        }
+        rdhcpd::Client::new(applied, &runner.places()).and_then(|client| client.leases(Some("bound"))).ok()
+    }
+
+    /// One look at the leases for [`Services::ddns`]. Blocks.
+    pub fn follow_leases(&self, applied: &Config) -> usize {
+        if !applied.dhcp_ddns.enabled {
+            return 0;
+        }
+        match self.bound_leases(applied) {
+            Some(leases) => {
+                self.ddns().follow(applied, &leases, self.runner(ServiceKind::Dhcp).places().data)
+            }
+            None => 0,
+        }
     }
 
     /// Stops all of them.

@@ -2,6 +2,7 @@
 //! per daemon. Called by `services/`; no effects.
 
 pub mod anchors;
+pub mod dhcp;
 pub mod ids;
 pub mod proxy;
 pub mod time;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use super::anchors::pass_udp;
 use super::{Facts, File};
 use crate::compile::Environment;
 use crate::compile::template::{self, TemplateError};
@@ -184,12 +185,8 @@ fn udp(ports: &[u16]) -> Criteria {
 }
 
 fn pass(on: &InterfaceName, ports: &[u16], label: &str) -> FilterRule {
-    let mut rule = FilterRule::new(Action::Pass);
-    rule.quick = true;
-    rule.criteria = Criteria { on: vec![on.into()], ..udp(ports) };
-    rule.options.state = Some(State { kind: StateKind::Keep, options: Vec::new() });
-    rule.options.labels = vec![Text::nearest(label, 63)];
-    rule
+    let to = Endpoint { hosts: Vec::new(), ports: ports.iter().map(|port| Port::Equal(*port)).collect() };
+    pass_udp(on, Direction::In, Endpoint::default(), to, label)
 }
 
 #[cfg(test)]

@@ -14,40 +14,23 @@ use std::time::Duration;
 
 pub use dry::start as dry_start;
 pub use machine::check_machine;
-pub use resolve::Names;
+pub use resolve::{Names, resolve};
 use status::Answering;
 pub use status::{Answer, SourceState, TimeState, ask, query};
 pub use watch::Watch;
 
-use super::{Daemon, ServiceError, base_spec, files};
+use super::{Daemon, ServiceError, api_key, base_spec};
 use crate::compile::services::{Artifacts, Facts, Places, time};
 use crate::config::time::SourceAddress;
 use crate::config::{Config, ServiceKind};
 use crate::supervisor::{Listening, Liveness, Probe, ServiceSpec, Started};
 
 const FILE: &str = "rtime.toml";
-const KEY: &str = "management.key";
 
 /// The time service.
 #[derive(Default)]
 pub struct Rtime {
     names: Names,
-}
-
-/// The key of the management API: made once, kept beside the daemon's data.
-pub fn api_key(places: &Places) -> Result<String, ServiceError> {
-    let path = places.data.join(KEY);
-    match std::fs::read_to_string(&path) {
-        Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
-        _ => {
-            let mut bytes = [0; 32];
-            let made = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-            made.map_err(|_| ServiceError::io(&path, std::io::Error::other("no random numbers")))?;
-            let key = data_encoding::HEXLOWER.encode(&bytes);
-            files::write(&path, key.as_bytes(), 0o600)?;
-            Ok(key)
-        }
-    }
 }
 
 /// `rTime 0.15.1` from `rtime -V`.

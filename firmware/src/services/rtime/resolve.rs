@@ -119,7 +119,7 @@ impl Names {
 
 /// Looks names up side by side; what takes longer than 4 s has no addresses. IPv4 first, in a fixed order, so that
 /// the same answer is the same list.
-fn resolve(names: Vec<Arc<str>>) -> Vec<(Arc<str>, Addresses)> {
+pub fn resolve(names: Vec<Arc<str>>) -> Vec<(Arc<str>, Addresses)> {
     let (sender, receiver) = mpsc::channel();
     for name in names.clone() {
         let sender = sender.clone();

@@ -54,7 +54,7 @@ pub fn ask(settings: &TimeSettings, facts: &Facts) -> Option<TimeState> {
     if !settings.management_enabled {
         return None;
     }
-    let key = super::api_key(&facts.places).ok()?;
+    let key = crate::services::api_key(&facts.places).ok()?;
     let mut state = fetch(time::management(settings, facts), &key, Duration::from_secs(1)).ok()?;
     for source in &mut state.sources {
         source.address = source.id.strip_prefix("NTP:").unwrap_or(&source.id).to_owned();

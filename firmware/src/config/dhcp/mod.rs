@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::value::{id_or_new, plain_object};
 use super::{BadValue, Id, Secret, Timestamp};
 
+mod global;
+pub mod names;
+pub mod remote;
+mod reservations;
+mod subnets;
+
+pub use global::DhcpGlobalRequest;
+pub use remote::{DdnsRequest, HaRequest};
+pub use reservations::ReservationRequest;
+pub use subnets::SubnetRequest;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DhcpGlobal {
@@ -43,8 +54,8 @@ impl Default for DhcpGlobal {
             authoritative: true,
             default_lease_time: 3600,
             max_lease_time: 86_400,
-            dns_servers: Vec::new(),
-            domain_name: String::new(),
+            dns_servers: vec!["1.1.1.1".into(), "8.8.8.8".into()],
+            domain_name: "local".into(),
             domain_search: Vec::new(),
             ntp_servers: Vec::new(),
             wins_servers: Vec::new(),
@@ -124,7 +135,7 @@ pub struct DhcpReservation {
 plain_object!(DhcpReservation);
 
 /// Names of clients are entered into the DNS (RFC 2136, TSIG RFC 8945).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DhcpDdns {
     pub enabled: bool,
@@ -139,7 +150,7 @@ pub struct DhcpDdns {
 }
 
 /// Two or more servers share their leases.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DhcpHa {
     pub mode: String,
@@ -148,11 +159,56 @@ pub struct DhcpHa {
     pub scope_split: Option<f64>,
     pub mclt: Option<u32>,
     pub partner_down_delay: Option<u32>,
-    pub node_id: Option<String>,
+    #[serde(deserialize_with = "number_or_text")]
+    pub node_id: Option<u32>,
     pub peers: Option<Vec<String>>,
     pub tls_cert: Option<String>,
     pub tls_key: Option<String>,
     pub tls_ca: Option<String>,
+}
+
+impl Default for DhcpDdns {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            forward_zone: String::new(),
+            reverse_zone_v4: String::new(),
+            reverse_zone_v6: String::new(),
+            dns_server: String::new(),
+            tsig_key: String::new(),
+            tsig_algorithm: "hmac-sha256".into(),
+            tsig_secret: Secret::default(),
+            ttl: 300,
+        }
+    }
+}
+
+impl Default for DhcpHa {
+    fn default() -> Self {
+        Self {
+            mode: "standalone".into(),
+            peer: None,
+            listen: None,
+            scope_split: None,
+            mclt: None,
+            partner_down_delay: None,
+            node_id: None,
+            peers: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+        }
+    }
+}
+
+/// A number, which documents of the reference hold as text.
+fn number_or_text<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    match serde_json::Value::deserialize(d)? {
+        serde_json::Value::Null => Ok(None),
+        serde_json::Value::String(text) if text.trim().is_empty() => Ok(None),
+        serde_json::Value::String(text) => text.trim().parse().map(Some).map_err(serde::de::Error::custom),
+        number => serde_json::from_value(number).map(Some).map_err(serde::de::Error::custom),
+    }
 }
 
 /// Codes that the server sets itself.

@@ -1,0 +1,43 @@
+//! `/dhcp`: the DHCP server (contract/dhcp.md). Subnets, reservations and settings act by themselves, a second after
+//! the last write; what the daemon would not start with is refused before it is stored.
+
+mod leases;
+mod objects;
+mod remote;
+mod service;
+
+use super::{Access, ApiError, App, Route};
+use crate::config::{Config, Permission, ServiceKind};
+use crate::services::ServiceError;
+use crate::services::rdhcpd::Client;
+
+const KIND: ServiceKind = ServiceKind::Dhcp;
+const READ: Access = Access::Needs(Permission::DhcpRead);
+const WRITE: Access = Access::Needs(Permission::DhcpWrite);
+
+pub fn routes() -> Vec<Route> {
+    [service::routes(), objects::routes(), leases::routes(), remote::routes()].concat()
+}
+
+/// Asks the running daemon something; `Err` with 503 when it is not there.
+async fn ask<T: Send + 'static>(
+    app: &App,
+    question: impl FnOnce(&Client) -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let runner = app.services.runner(KIND).clone();
+    let applied = app.store.snapshot().applied.clone();
+    if !runner.is_running() {
+        return Err(ApiError::new(503, "rDHCP does not run"));
+    }
+    let answer = blocking::unblock(move || question(&Client::new(&applied, &runner.places())?)).await;
+    answer.map_err(|error| ApiError::new(503, error.to_string()))
+}
+
+/// Refuses a configuration that the daemon would not start with.
+async fn rehearse(app: &App, config: &Config) -> Result<Vec<String>, ApiError> {
+    // Only what is to run can fail to.
+    if !KIND.is_enabled(config) {
+        return Ok(Vec::new());
+    }
+    Ok(app.applier.rehearse_service(KIND, config).await?)
+}
