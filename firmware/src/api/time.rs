@@ -7,6 +7,7 @@ use super::resource::{Data, Message};
 use super::services_common::{LOG_QUERY, audit, note, said};
 use super::{Access, ApiError, Call, Reply, Route};
 use crate::apply::services::{ServiceApplyError, Wish};
+use crate::compile::services::time;
 use crate::config::time::*;
 use crate::config::{Id, Permission, ServiceKind};
 use crate::services::{ServiceError, rtime};
@@ -31,7 +32,7 @@ pub fn routes() -> Vec<Route> {
             .answers::<TimeSettings>(200),
         Route::new("PUT", "/time/config", WRITE, "Change settings of the time service; apply acts", change)
             .takes::<TimeSettingsRequest>()
-            .answers::<Message>(200),
+            .answers::<Acted>(200),
         Route::new("POST", "/time/apply", WRITE, "Make the time service as stored", apply)
             .answers::<Acted>(200),
         Route::new("POST", "/time/start", WRITE, "Start the time service with what is stored", |call| {
@@ -84,21 +85,24 @@ pub struct Status {
     /// The newest line in which the daemon reports an error.
     last_error: Option<String>,
     warnings: Vec<String>,
+    /// What should not stay so: not synchronised for long, too few sources.
+    alarms: Vec<String>,
 }
 
 async fn status(call: Call) -> Result<Reply, ApiError> {
     let snapshot = call.app.store.snapshot();
     let runner = call.app.services.runner(KIND).clone();
     let running = runner.is_running();
-    let (applied, stored, known) = (snapshot.applied.time.clone(), snapshot.config.clone(), runner.clone());
+    let (applied, stored, known) = (snapshot.applied.clone(), snapshot.config.clone(), runner.clone());
+    let services = call.app.services.clone();
     let (state, version, warnings) = blocking::unblock(move || {
         let facts = known.facts();
-        let state = running.then(|| rtime::ask(&applied, &facts)).flatten();
+        let state = services.time_state(&applied);
         let version = match &state {
             Some(state) => Some(state.version.clone()),
             None => rtime::version(&known.program()),
         };
-        (state, version, crate::compile::services::time::warnings(&stored, &facts))
+        (state, version, time::warnings(&stored, &facts))
     })
     .await;
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
@@ -116,6 +120,7 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
         sources: state.map(|state| state.sources),
         last_error: last_error.map(|line| crate::services::logs::without_colours(&line.line)),
         warnings,
+        alarms: call.app.services.time_alarms(),
     }))
 }
 
@@ -127,6 +132,13 @@ async fn change(call: Call) -> Result<Reply, ApiError> {
     let request: TimeSettingsRequest = call.json()?;
     let author = call.author();
     let by = author.clone();
+    let (known, services) = (call.app.store.snapshot().config.time.clone(), call.app.services.clone());
+    let asked = request.clone().change(&known)?;
+    let warnings = blocking::unblock(move || {
+        let facts = services.runner(KIND).facts();
+        rtime::check_machine(&asked, &known, &facts).map(|()| time::open_apis(&asked))
+    })
+    .await?;
     call.app
         .store
         .commit(&author, move |draft| {
@@ -138,7 +150,7 @@ async fn change(call: Call) -> Result<Reply, ApiError> {
             Ok::<_, ApiError>(())
         })
         .await?;
-    Ok(Reply::message("Time service config updated"))
+    Ok(acted("Time service config updated", &warnings))
 }
 
 /// What was done to the daemon.
@@ -158,7 +170,12 @@ fn acted(message: impl Into<String>, warnings: &[String]) -> Reply {
 async fn apply(call: Call) -> Result<Reply, ApiError> {
     let author = call.author();
     let entry = audit("time", &author, "time service applied");
-    let report = call.app.applier.service(&author, KIND, Wish::AsConfigured, Some(entry)).await?;
+    // Names are resolved anew, and the message says that it was restarted.
+    let wish = match call.app.store.snapshot().config.time.enabled {
+        true => Wish::Restart,
+        false => Wish::AsConfigured,
+    };
+    let report = call.app.applier.service(&author, KIND, wish, Some(entry)).await?;
     let message = match report.running {
         true => "Time config applied and rTime restarted",
         false => "Time config saved, rTime stopped",

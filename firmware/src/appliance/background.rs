@@ -9,7 +9,7 @@ use crate::compile::services::ids::BLOCK_TABLE;
 use crate::config::{ServiceKind, TableName, Timestamp};
 use crate::services::ids::{CommandSocket, Tailer};
 use crate::services::rdns::upkeep;
-use crate::services::{How, rtime, trafficcop};
+use crate::services::trafficcop;
 use crate::store::Author;
 
 /// Starts every area's own tasks. They end with the process.
@@ -34,27 +34,44 @@ async fn keep_access_log_small(app: Arc<App>) {
     }
 }
 
-/// Names of time sources are resolved again every six hours, and when none of them has answered for a while; the
-/// daemon is restarted only if that has changed what it is given.
+/// Watches the clock. Names of time sources are resolved again every six hours, and sooner when a source has fallen
+/// silent or none has answered yet (DNS may not have been there at the start); the daemon is restarted only if that has
+/// changed what it is given.
 async fn follow_time_sources(app: Arc<App>) {
+    const LOOK: Duration = Duration::from_secs(10);
     const EVERY: Duration = Duration::from_secs(6 * 3600);
-    const LOOK: Duration = Duration::from_secs(600);
+    const ONE_SILENT: Duration = Duration::from_secs(600);
+    const ALL_SILENT: Duration = Duration::from_secs(60);
     let mut last = std::time::Instant::now();
+    let mut told = Vec::new();
     loop {
         async_io::Timer::after(LOOK).await;
-        let runner = app.services.runner(ServiceKind::Time).clone();
-        if !runner.is_running() {
+        if !app.services.runner(ServiceKind::Time).is_running() {
+            last = std::time::Instant::now();
             continue;
         }
-        let applied = app.store.snapshot().applied.clone();
-        let (settings, known) = (applied.time.clone(), runner.clone());
-        let state = blocking::unblock(move || rtime::ask(&settings, &known.facts())).await;
-        let lost = state.is_some_and(|state| state.sources.iter().all(|source| !source.reachable));
-        if last.elapsed() < EVERY && !lost {
+        let (applied, services) = (app.store.snapshot().applied.clone(), app.services.clone());
+        let state = blocking::unblock(move || services.time_state(&applied)).await;
+        // Without minutes, which change, an alarm is told once.
+        let alarms = app.services.time_alarms();
+        let words: Vec<_> =
+            alarms.iter().map(|alarm| alarm.split(" for ").next().map(str::to_owned)).collect();
+        if words != told {
+            alarms.iter().for_each(|alarm| log::warn!("time: {alarm}"));
+            told = words;
+        }
+        let silent =
+            state.map(|state| state.sources.iter().map(|source| !source.reachable).collect::<Vec<_>>());
+        let wait = match silent {
+            Some(silent) if silent.iter().all(|silent| *silent) => ALL_SILENT,
+            Some(silent) if silent.contains(&true) => ONE_SILENT,
+            _ => EVERY,
+        };
+        if last.elapsed() < wait {
             continue;
         }
         last = std::time::Instant::now();
-        if let Err(error) = runner.apply(&applied, How::Change).await {
+        if let Err(error) = app.applier.refresh_service(ServiceKind::Time).await {
             log::warn!("time sources: {error}");
         }
     }

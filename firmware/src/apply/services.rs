@@ -79,6 +79,14 @@ impl Applier {
         Ok(report)
     }
 
+    /// Compiles what a service runs with again, since something beside the configuration has changed: names resolve
+    /// to other addresses, say. The daemon notices only if its files differ now.
+    pub async fn refresh_service(&self, kind: ServiceKind) -> Result<Report, ServiceError> {
+        let _turn = self.inner.service_turns[kind as usize].lock().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        self.inner.services.runner(kind).apply(&applied, How::Change).await
+    }
+
     /// As [`Applier::service`], a second from now, for areas that act by themselves on each write: a burst of writes
     /// is one apply. What goes wrong is logged.
     pub fn service_soon(&self, author: &Author, kind: ServiceKind, wish: Wish) {

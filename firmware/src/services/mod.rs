@@ -134,6 +134,7 @@ pub struct Services {
 struct Inner {
     supervisor: Supervisor,
     runners: [Arc<Runner>; 5],
+    time: rtime::Watch,
     ddns: rdhcpd::ddns::Ddns,
     ids: Arc<ids::Ids>,
     blocklists: Arc<rdns::blocklists::Blocklists>,
@@ -158,8 +159,8 @@ impl Services {
         let runners = daemons.map(|daemon| Arc::new(Runner::new(daemon, setup.clone())));
         let resolver = runners[ServiceKind::Dns as usize].clone();
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
-        let inner = Inner { supervisor, runners, ddns: Default::default(), ids: intrusion, blocklists };
-        Self { inner: Arc::new(inner) }
+        let (time, ddns) = (rtime::Watch::default(), Default::default());
+        Self { inner: Arc::new(Inner { supervisor, runners, time, ddns, ids: intrusion, blocklists }) }
     }
 
     pub fn supervisor(&self) -> &Supervisor {
@@ -169,6 +170,30 @@ impl Services {
     pub fn runner(&self, kind: ServiceKind) -> &Arc<Runner> {
         // `ALL` and `runners` have one order, that of the enum.
         &self.inner.runners[kind as usize]
+    }
+
+    /// State of the clock and its sources, as far as it can be believed; `None` while the time daemon does not tell.
+    /// `applied` is what it runs with. Blocks.
+    pub fn time_state(&self, applied: &Config) -> Option<rtime::TimeState> {
+        let runner = self.runner(ServiceKind::Time);
+        let running = runner.is_running();
+        let asked = running.then(|| rtime::ask(&applied.time, &runner.facts())).flatten();
+        match asked {
+            Some(mut state) => {
+                let poll = |address: &str| rtime::poll(applied, address);
+                self.inner.time.look(&mut state, poll, std::time::Instant::now());
+                Some(state)
+            }
+            None => {
+                self.inner.time.forget();
+                None
+            }
+        }
+    }
+
+    /// What should not stay as it is with the clock, as of the last look at [`Services::time_state`].
+    pub fn time_alarms(&self) -> Vec<String> {
+        self.inner.time.alarms()
     }
 
     /// Names of DHCP clients in the DNS.

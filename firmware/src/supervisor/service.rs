@@ -398,22 +398,22 @@ impl Service {
         let ready = async {
             let deadline = Instant::now() + spec.ready_within;
             let mut pause = Duration::from_millis(20);
-            let mut known = String::from("no answer in time");
+            let mut failure = String::from("no answer in time");
             loop {
-                // A probe that is cut short says less than the one before.
-                let failure = match future::or(async { spec.readiness.probe().await }, async {
+                let asked = async { spec.readiness.probe().await.map_err(Some) };
+                let time_is_up = async {
                     Timer::at(deadline).await;
-                    Err(known.clone())
-                })
-                .await
-                {
-                    Ok(()) => return None,
-                    Err(failure) => failure,
+                    Err(None)
                 };
+                match future::or(asked, time_is_up).await {
+                    Ok(()) => return None,
+                    Err(Some(told)) => failure = told,
+                    // What was told before says more than that this time nothing was.
+                    Err(None) => {}
+                }
                 if Instant::now() >= deadline {
                     return Some(Ended::NotReady(failure));
                 }
-                known = failure;
                 Timer::after(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(500));
             }

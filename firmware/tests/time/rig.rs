@@ -54,6 +54,16 @@ impl Rig {
         let answer = request.send().await;
         (answer.status, answer.json())
     }
+    /// The field that a PUT is refused for.
+    pub async fn refused(&self, path: &str, body: Value) -> String {
+        let (status, answer) = self.send("PUT", path, body).await;
+        assert_eq!(status, 400, "{answer}");
+        answer["error"].as_str().unwrap().split(':').next().unwrap().to_owned()
+    }
+    /// In the appliance's own directory.
+    pub fn path(&self, name: &str) -> String {
+        self._dir.path().join(name).display().to_string()
+    }
     /// What must succeed.
     pub async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.send(method, path, body).await;
@@ -75,6 +85,15 @@ impl Rig {
     }
     pub async fn end(self) {
         self.app.services.shutdown().await;
+    }
+    /// The appliance stops and is started again from what it has kept.
+    pub async fn started_again(self) -> Self {
+        let Self { app, client, _dir: dir } = self;
+        app.services.shutdown().await;
+        drop((app, client));
+        let app = Arc::new(app_with_daemons(dir.path()));
+        app.applier.start_services().await;
+        Self::of(app, dir)
     }
 }
 

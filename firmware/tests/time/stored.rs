@@ -110,6 +110,35 @@ fn b05_b06_b07_sources_are_added_refused_and_counted() {
 }
 
 #[test]
+fn b03_interfaces_must_be_there() {
+    let rig = Rig::without_daemon();
+    block_on(async {
+        assert_eq!(rig.refused("/time/config", json!({ "ntp_interfaces": ["em9"] })).await, "ntp_interfaces");
+        let ptp = json!({ "ptp_enabled": true, "ptp_interface": "em9" });
+        assert_eq!(rig.refused("/time/config", ptp).await, "ptp_interface");
+        rig.ok("PUT", "/time/config", json!({ "ntp_interfaces": ["em1"], "ptp_enabled": true })).await;
+        let open = json!({ "metrics_listen": "0.0.0.0:9100" });
+        let said = rig.ok("PUT", "/time/config", open).await;
+        assert!(said["warning"].as_str().unwrap().starts_with("metrics_listen: "), "{said}");
+    });
+}
+
+#[test]
+fn b08_sources_that_were_deleted_stay_away() {
+    block_on(async {
+        let rig = Rig::new().seeded().await;
+        for source in rig.get("/time/sources").await["data"].as_array().unwrap() {
+            let one = format!("/time/sources/{}", source["id"].as_str().unwrap());
+            rig.ok("DELETE", &one, Value::Null).await;
+        }
+        let rig = rig.started_again().await;
+        assert_eq!(rig.get("/time/sources").await, json!({ "data": [] }));
+        assert_eq!(rig.get("/time/status").await["sources_count"], 0);
+        rig.end().await;
+    });
+}
+
+#[test]
 fn b13_a_missing_daemon_is_told() {
     let rig = Rig::without_daemon();
     block_on(async {

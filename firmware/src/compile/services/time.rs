@@ -59,6 +59,11 @@ pub fn management(settings: &TimeSettings, facts: &Facts) -> SocketAddr {
     place(&settings.management_listen, facts, 9200)
 }
 
+/// Where metrics are told.
+pub fn metrics(settings: &TimeSettings, facts: &Facts) -> SocketAddr {
+    place(&settings.metrics_listen, facts, 9100)
+}
+
 /// Where others are served.
 pub fn served_at(settings: &TimeSettings, facts: &Facts) -> SocketAddr {
     place(&settings.ntp_listen, facts, NTP)
@@ -92,7 +97,7 @@ pub fn file(
         ptp_domain: settings.ptp_domain,
         ptp_address: ptp.unwrap_or(IpAddr::from([0, 0, 0, 0])),
         metrics_enabled: settings.metrics_enabled,
-        metrics_listen: place(&settings.metrics_listen, facts, 9100),
+        metrics_listen: metrics(settings, facts),
         management_enabled: settings.management_enabled,
         management_listen: management(settings, facts),
         api_key,
@@ -122,16 +127,23 @@ pub fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
         }
         warn("this version of the daemon is a PTP client only");
     }
-    for (field, on, text) in [
+    warnings.extend(open_apis(settings));
+    warnings
+}
+
+/// Which of the daemon's own APIs other machines can reach.
+pub fn open_apis(settings: &TimeSettings) -> Vec<String> {
+    let apis = [
         ("metrics_listen", settings.metrics_enabled, &settings.metrics_listen),
         ("management_listen", settings.management_enabled, &settings.management_listen),
-    ] {
-        let open = text.parse::<SocketAddr>().is_ok_and(|place| !place.ip().is_loopback());
-        if on && open {
-            warn(&format!("{field}: {text} can be reached from other machines; metrics ask for no password"));
-        }
-    }
-    warnings
+    ];
+    let open = |text: &str| text.parse::<SocketAddr>().is_ok_and(|place| !place.ip().is_loopback());
+    let reached = apis.into_iter().filter(|(_, on, text)| *on && open(text));
+    reached
+        .map(|(field, _, text)| {
+            format!("{field}: {text} can be reached from other machines; metrics ask for no password")
+        })
+        .collect()
 }
 
 /// Its lines of pf: others are served on the chosen interfaces only, PTP is let in on its own.

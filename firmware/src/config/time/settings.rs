@@ -152,7 +152,8 @@ impl TimeSettingsRequest {
 }
 
 impl TimeSettings {
-    fn check(&self) -> Result<(), Invalid> {
+    /// What must hold whatever the machine is like.
+    pub fn check(&self) -> Result<(), Invalid> {
         one_of("log_level", &self.log_level, &["trace", "debug", "info", "warn", "error"])?;
         positive("clock_step_threshold_ms", self.clock_step_threshold_ms)?;
         positive("clock_panic_threshold_ms", self.clock_panic_threshold_ms)?;

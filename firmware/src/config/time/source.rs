@@ -58,7 +58,10 @@ impl std::str::FromStr for SourceAddress {
             return if place.port() == 0 { Err(expected()) } else { Ok(Self::Ip(place)) };
         }
         let (name, port) = match text.split_once(':') {
-            Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 0).ok_or_else(expected)?),
+            Some((name, port)) => {
+                let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+                (name, port.parse().ok().filter(|port| digits && *port != 0).ok_or_else(expected)?)
+            }
             None => (text, PORT),
         };
         let label = |label: &str| {
@@ -71,7 +74,8 @@ impl std::str::FromStr for SourceAddress {
         // All digits and dots would be a mistyped address.
         let numeric = bare.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let fits = text.len() <= 253 && !numeric && bare.split('.').all(label);
-        if fits { Ok(Self::Name { name: name.into(), port }) } else { Err(expected()) }
+        // Names are the same in any case (RFC 4343).
+        if fits { Ok(Self::Name { name: name.to_ascii_lowercase().into(), port }) } else { Err(expected()) }
     }
 }
 
@@ -181,7 +185,9 @@ mod tests {
         {
             assert_eq!(stored(same).unwrap(), same);
         }
-        for bad in ["", " ", "a b", "ntp.example.org:0", "ntp:x", "1.2.3", "-x", "a..b", "192.0.2.1:70000"] {
+        for bad in
+            ["", " ", "a b", "ntp.example.org:0", "ntp:x", "1.2.3", "-x", "a..b", "192.0.2.1:70000", "ntp:+5"]
+        {
             assert!(stored(bad).unwrap_err().starts_with("address: expected"), "{bad}");
         }
     }

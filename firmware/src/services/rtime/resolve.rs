@@ -33,8 +33,15 @@ impl Names {
     pub fn sources(&self, config: &Config, places: &Places) -> (Vec<Resolved>, Vec<String>) {
         let mut stored: Vec<_> = config.time_sources.iter().filter(|source| source.enabled).collect();
         stored.sort_by(|a, b| a.address.cmp(&b.address));
-        let parsed: Vec<_> =
-            stored.iter().filter_map(|source| Some((source, source.address.parse().ok()?))).collect();
+        let (mut sources, mut warnings) = (Vec::new(), Vec::new());
+        let mut parsed: Vec<(_, SourceAddress)> = Vec::new();
+        for source in &stored {
+            match source.address.parse() {
+                Ok(address) => parsed.push((source, address)),
+                // What was imported was not checked.
+                Err(bad) => warnings.push(format!("source {:?} is left out: {bad}", source.address)),
+            }
+        }
         let names = parsed.iter().filter_map(|(_, address)| match address {
             SourceAddress::Name { name, .. } => Some(name.clone()),
             SourceAddress::Ip(_) => None,
@@ -44,7 +51,6 @@ impl Names {
         let kept: BTreeMap<String, Addresses> =
             std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let mut good = BTreeMap::new();
-        let (mut sources, mut warnings) = (Vec::new(), Vec::new());
         for (source, address) in parsed {
             let mut add = |address: SocketAddr| {
                 if sources.iter().all(|known: &Resolved| known.address != address) {
@@ -75,10 +81,19 @@ impl Names {
                             }
                         },
                     };
-                    addresses.iter().take(most).for_each(|ip| add(SocketAddr::new(*ip, port)));
+                    // The daemon asks over IPv4 alone: an IPv6 address is of use only to tell that there is one.
+                    let four = addresses.iter().any(IpAddr::is_ipv4);
+                    let usable = addresses.iter().filter(|ip| ip.is_ipv4() || !four);
+                    usable.take(most).for_each(|ip| add(SocketAddr::new(*ip, port)));
                     good.insert(name.to_string(), addresses.clone());
                 }
             }
+        }
+        for source in sources.iter().filter(|source| source.address.is_ipv6()) {
+            warnings.push(format!(
+                "source {}: this version of the daemon asks over IPv4 only; it will get no answer",
+                source.address
+            ));
         }
         if good != kept
             && let Ok(text) = serde_json::to_vec(&good)
@@ -128,4 +143,49 @@ pub fn resolve(names: Vec<Arc<str>>) -> Vec<(Arc<str>, Addresses)> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Id;
+    use crate::config::time::TimeSource;
+
+    fn config(addresses: &[&str]) -> Config {
+        let source = |address: &&str| TimeSource {
+            id: Id::new_v4(),
+            address: (*address).to_owned(),
+            nts: false,
+            min_poll: 4,
+            max_poll: 10,
+            enabled: true,
+        };
+        Config { time_sources: addresses.iter().map(source).collect(), ..Config::default() }
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_has_the_addresses_that_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        let places =
+            Places { config: place("etc"), run: place("run"), data: place("data"), log: place("log") };
+        let config = config(&["pool.ntp.invalid:1123", "new.invalid", "192.0.2.1", "2001:db8::1", "a b"]);
+        let kept = r#"{"pool.ntp.invalid": ["192.0.2.7", "192.0.2.8", "2001:db8::7"]}"#;
+        files::write(&places.data.join(KEPT), kept.as_bytes(), 0o600).unwrap();
+        let (sources, warnings) = Names::default().sources(&config, &places);
+        let found: Vec<_> = sources.iter().map(|source| source.address.to_string()).collect();
+        assert_eq!(found, ["192.0.2.1:123", "[2001:db8::1]:123", "192.0.2.7:1123", "192.0.2.8:1123"]);
+        for (warning, told) in warnings.iter().zip([
+            "source \"a b\" is left out",
+            "source new.invalid does not resolve and is left out",
+            "source pool.ntp.invalid does not resolve now; its last addresses are used",
+            "source [2001:db8::1]:123: this version of the daemon asks over IPv4 only",
+        ]) {
+            assert!(warning.starts_with(told), "{warning}");
+        }
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        // And they are kept on.
+        assert!(std::fs::read_to_string(places.data.join(KEPT)).unwrap().contains("192.0.2.8"));
+    }
 }

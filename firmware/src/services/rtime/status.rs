@@ -1,6 +1,9 @@
 //! What the daemon tells of itself: its management API, and the one question that its program can ask another server.
 
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -8,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::services::{Facts, time};
 use crate::config::time::TimeSettings;
+use crate::supervisor::Probe;
 use crate::tool::Tool;
 
 /// State of the clock and its sources (`/api/v1/status` of the daemon).
@@ -51,15 +55,40 @@ pub fn ask(settings: &TimeSettings, facts: &Facts) -> Option<TimeState> {
         return None;
     }
     let key = crate::services::api_key(&facts.places).ok()?;
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).build().into();
-    let url = format!("http://{}/api/v1/status", time::management(settings, facts));
-    let mut answer = agent.get(&url).header("Authorization", &format!("Bearer {key}")).call().ok()?;
-    let mut state: TimeState = answer.body_mut().read_json().ok()?;
+    let mut state = fetch(time::management(settings, facts), &key, Duration::from_secs(1)).ok()?;
     for source in &mut state.sources {
         source.address = source.id.strip_prefix("NTP:").unwrap_or(&source.id).to_owned();
     }
     Some(state)
+}
+
+fn fetch(place: SocketAddr, key: &str, limit: Duration) -> Result<TimeState, ureq::Error> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(limit)).build().into();
+    // Listening everywhere includes here.
+    let host = match place.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let url = format!("http://{}/api/v1/status", SocketAddr::new(host, place.port()));
+    let mut answer = agent.get(&url).header("Authorization", &format!("Bearer {key}")).call()?;
+    answer.body_mut().read_json()
+}
+
+/// Ready when the management API answers to our key.
+pub struct Answering {
+    pub place: SocketAddr,
+    pub key: String,
+}
+
+impl Probe for Answering {
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let (place, key) = (self.place, self.key.clone());
+        Box::pin(async move {
+            let answer = blocking::unblock(move || fetch(place, &key, Duration::from_millis(500))).await;
+            answer.map(drop).map_err(|error| format!("management API at {place}: {error}"))
+        })
+    }
 }
 
 /// What a server has answered to one question.
