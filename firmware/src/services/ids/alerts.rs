@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use schemars::JsonSchema;
@@ -82,14 +82,17 @@ pub struct Stored {
     pub event: Option<Value>,
 }
 
-/// The alerts of this appliance.
+/// The alerts of this appliance. The file is opened when there is something to read or to write.
 pub struct Alerts {
+    path: PathBuf,
     inner: Mutex<Inner>,
-    database: Option<Database>,
+    database: OnceLock<Option<Database>>,
 }
 
 #[derive(Default)]
 struct Inner {
+    /// What was kept has been read.
+    looked: bool,
     /// Oldest first: number, alert, bytes.
     held: VecDeque<(u64, Arc<Stored>, u64)>,
     bytes: u64,
@@ -111,31 +114,40 @@ pub struct Usage {
 }
 
 impl Alerts {
-    /// Opens what was kept; a file that cannot be read is put aside.
-    pub fn open(data: &Path) -> Self {
-        let path = data.join("alerts.redb");
-        if let Err(error) = crate::services::files::make_directory(data, 0o755) {
-            log::warn!("alerts: {error}");
-        }
-        let opened = Database::create(&path).or_else(|error| {
-            log::error!("{}: {error}; begun anew", path.display());
-            std::fs::rename(&path, path.with_extension("damaged")).ok();
-            Database::create(&path)
-        });
-        let database = opened
-            .map_err(|error| log::error!("{}: {error}; alerts are kept in memory", path.display()))
-            .ok();
-        let mut inner = Inner::default();
-        if let Some(database) = &database
-            && let Err(error) = read(database, &mut inner)
-        {
-            log::error!("{}: {error}", path.display());
-        }
-        Self { inner: Mutex::new(inner), database }
+    /// Alerts that are kept in a directory.
+    pub fn new(data: &Path) -> Self {
+        Self { path: data.join("alerts.redb"), inner: Mutex::default(), database: OnceLock::new() }
+    }
+
+    /// The file; one that cannot be read is put aside. `None` = alerts are kept in memory only.
+    fn database(&self) -> Option<&Database> {
+        let open = || {
+            let path = &self.path;
+            if let Some(directory) = path.parent()
+                && let Err(error) = crate::services::files::make_directory(directory, 0o755)
+            {
+                log::warn!("alerts: {error}");
+            }
+            let opened = Database::create(path).or_else(|error| {
+                log::error!("{}: {error}; begun anew", path.display());
+                std::fs::rename(path, path.with_extension("damaged")).ok();
+                Database::create(path)
+            });
+            opened.map_err(|error| log::error!("{}: {error}; alerts are kept in memory", path.display())).ok()
+        };
+        self.database.get_or_init(open).as_ref()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut inner.looked, true)
+            && self.path.exists()
+            && let Some(database) = self.database()
+            && let Err(error) = read(database, &mut inner)
+        {
+            log::error!("{}: {error}", self.path.display());
+        }
+        inner
     }
 
     /// Takes alerts that are new, each under a key that is the same for the same alert. Returns those taken. Blocks.
@@ -255,7 +267,7 @@ impl Alerts {
         if rows.is_empty() && gone.is_empty() {
             return;
         }
-        let Some(database) = &self.database else { return };
+        let Some(database) = self.database() else { return };
         let written = || -> Result<(), redb::Error> {
             let mut transaction = database.begin_write()?;
             // Alerts may be lost to a power cut: the engine's own log has them, and is read again.
@@ -279,7 +291,7 @@ impl Alerts {
 
     /// Makes what was written last until a power cut.
     pub fn sync(&self) {
-        let Some(database) = &self.database else { return };
+        let Some(Some(database)) = self.database.get() else { return };
         if let Err(error) = database
             .begin_write()
             .map_err(redb::Error::from)

@@ -43,11 +43,11 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Everything below the engine's data directory. What cannot be read is begun anew, and told.
+    /// Everything below the engine's data directory.
     pub fn open(data: PathBuf) -> Self {
         Self {
             rules: RuleBook::new(data.join("rulesets")),
-            alerts: alerts::Alerts::open(&data),
+            alerts: alerts::Alerts::new(&data),
             blocks: blocks::Blocks::default(),
             stats: Stats::default(),
         }

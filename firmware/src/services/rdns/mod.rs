@@ -70,6 +70,19 @@ fn probe_in(artifacts: &Artifacts) -> Option<Probe> {
     serde_json::from_slice(&file.bytes).ok()
 }
 
+/// Gives a directory to whom the daemon becomes, when we may: it makes its control socket there, before or after it has
+/// become another user.
+fn own(directory: &Path, artifacts: &Artifacts) {
+    if !nix::unistd::geteuid().is_root() || artifacts.fact("user").is_empty() {
+        return;
+    }
+    let user = nix::unistd::User::from_name(artifacts.fact("user")).ok().flatten().map(|user| user.uid);
+    let group = nix::unistd::Group::from_name(artifacts.fact("group")).ok().flatten().map(|group| group.gid);
+    if let Err(error) = nix::unistd::chown(directory, user, group) {
+        log::warn!("{}: {error}", directory.display());
+    }
+}
+
 /// Runs a checker; what it complains about is the refusal.
 fn check_with(command: &mut Command) -> Result<(), ServiceError> {
     let program = PathBuf::from(command.get_program());
@@ -138,6 +151,7 @@ impl Daemon for Rdns {
             }
         };
         spec.directory = Some(places.config.clone());
+        own(&places.run, artifacts);
         spec.stale = vec![places.run.join("control.sock"), places.run.join("unbound.ctl")];
         spec.grace = Duration::from_secs(5);
         // rDNS reads all its policy zones before it listens.

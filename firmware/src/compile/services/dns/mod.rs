@@ -87,11 +87,11 @@ fn rdns(config: &Config, facts: &Facts, world: &World) -> Result<Artifacts, DnsE
     files.extend(zones::hosts(config, world, &mut warnings));
     files.extend(zones::reverse(config, world));
     hidden_domains(config, &mut warnings);
-    let places = &facts.places;
     let values = json!({
         "user": world.user,
         "group": world.group,
-        "pidfile": places.run.join("rdns.pid"),
+        // Relative to where it is started, as the policy zones are: it makes them after it has become another user.
+        "pidfile": "../run/rdns.pid",
         "listen": listen,
         "cache_max_ttl": settings.cache_max_ttl,
         "cache_min_ttl": settings.cache_min_ttl,
@@ -100,7 +100,7 @@ fn rdns(config: &Config, facts: &Facts, world: &World) -> Result<Artifacts, DnsE
         "dns64": settings.dns64,
         "query_timeout_ms": (settings.query_timeout_ms > 0).then_some(settings.query_timeout_ms),
         "forward_zones": forward_zones(config, world),
-        "control_socket": places.run.join("control.sock"),
+        "control_socket": "../run/control.sock",
         "metrics": !facts.sandbox,
         "level": if settings.log_verbosity >= 2 { "debug" } else { "info" },
         "query_log": settings.log_queries,
@@ -125,7 +125,7 @@ fn rdns(config: &Config, facts: &Facts, world: &World) -> Result<Artifacts, DnsE
         files,
         seeds: rpz::seeds(config),
         warnings,
-        ..Artifacts::default()
+        facts: vec![("user", world.user.clone()), ("group", world.group.clone())],
     })
 }
 

@@ -82,7 +82,7 @@ fn rdns_toml_says_what_is_configured() {
     assert_eq!(toml["cache"]["min_ttl"].as_integer(), Some(7));
     assert_eq!(toml["resolver"]["query_timeout_ms"].as_integer(), Some(900));
     assert_eq!(toml["security"]["sandbox"].as_bool(), Some(false));
-    assert_eq!(toml["control"]["socket"].as_str(), Some("/d/run/control.sock"));
+    assert_eq!(toml["control"]["socket"].as_str(), Some("../run/control.sock"));
     let rpz = toml["rpz"]["zones"].as_array().unwrap();
     assert!(rpz.iter().any(|zone| zone["name"].as_str() == Some("rpz.hosts")));
     assert_eq!(artifacts.warnings, Vec::<String>::new());
