@@ -408,7 +408,7 @@ impl Service {
                     Ok(()) => return None,
                     Err(failure) => failure,
                 };
-                if Instant::now() >= deadline {
+                if Instant::now() >= deadline || spec.readiness.is_final(&failure) {
                     return Some(Ended::NotReady(failure));
                 }
                 Timer::after(pause).await;
