@@ -30,7 +30,7 @@ const READS_AFTER: SignedDuration = SignedDuration::from_millis(85);
 /// How long it is given to take the file, each time it is shown to it. It overlooks a change within 0.2 s of the
 /// last one it took; and on FreeBSD, where its watcher asks kqueue(2), it may see another file that is new.
 const TRIES: [Duration; 6] = [
-    Duration::from_millis(450),
+    Duration::from_millis(250),
     Duration::from_millis(700),
     Duration::from_millis(700),
     Duration::from_millis(700),

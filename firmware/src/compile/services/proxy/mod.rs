@@ -1,6 +1,7 @@
 //! The reverse proxy's file: what is stored, made into what the daemon (TrafficCop 1.5.0) understands and acts on
 //! (contract/reverse-proxy.md §4–5). What it would silently not do is refused or told. Pure.
 
+mod balance;
 mod http;
 mod normal;
 
@@ -16,6 +17,9 @@ use crate::config::Config;
 use crate::config::proxy::{Row, RowBody};
 
 const TEMPLATE: &str = include_str!("../../../../../templates/trafficcop/config.yaml");
+
+/// How deep services and chains of middlewares may refer to each other.
+const DEEPEST: usize = 8;
 
 /// What compiling found. With errors there is no file to be used.
 #[derive(Debug, Clone, Default, PartialEq)]
