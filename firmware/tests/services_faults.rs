@@ -60,12 +60,7 @@ fn start_all(sandbox: &Sandbox, token: &str) {
     sandbox.post("/reverse-proxy/entrypoints", token, json!({ "name": "web", "address": local() }));
     put(sandbox, token, "/reverse-proxy/config", json!({ "enabled": true }));
     sandbox.post("/reverse-proxy/apply", token, Value::Null);
-    sandbox.post(
-        "/dhcp/v4/subnets",
-        token,
-        json!({ "network": "192.168.1.0/24", "pool_start": "192.168.1.100", "pool_end": "192.168.1.150",
-            "gateway": "192.168.1.1" }),
-    );
+    // The sandbox's LAN has its subnet from the set-up.
     put(sandbox, token, "/dhcp/v4/config", json!({ "enabled": true, "api_port": free_port() }));
     sandbox.post("/dhcp/v4/apply", token, Value::Null);
     put(sandbox, token, "/ids/config", json!({ "mode": "ids" }));

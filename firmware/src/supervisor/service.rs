@@ -411,7 +411,7 @@ impl Service {
                     // What was told before says more than that this time nothing was.
                     Err(None) => {}
                 }
-                if Instant::now() >= deadline {
+                if Instant::now() >= deadline || spec.readiness.is_final(&failure) {
                     return Some(Ended::NotReady(failure));
                 }
                 Timer::after(pause).await;

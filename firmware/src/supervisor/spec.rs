@@ -13,6 +13,10 @@ use std::time::Duration;
 pub trait Probe: Send + Sync {
     /// `Err` = why it is not ready yet.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+    /// Whether it will not be ready however long one waits, for this reason that [`Probe::probe`] gave.
+    fn is_final(&self, _reason: &str) -> bool {
+        false
+    }
 }
 
 /// Ready when something listens there.

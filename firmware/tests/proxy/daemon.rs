@@ -52,7 +52,12 @@ fn b07_what_clients_store_is_taken_by_the_daemon() {
         .await;
         let checked = rig.post("/validate", Value::Null).await;
         assert_eq!(checked["valid"], true, "{checked}");
-        assert!(checked["warnings"][0].as_str().unwrap().contains("TCP router \"r\""), "{checked}");
+        let warnings = checked["warnings"].to_string();
+        assert!(warnings.contains(r#"TCP router \"r\""#), "{checked}");
+        assert!(
+            warnings.contains(r#"HTTP router \"tls\" asks for TLS, but answers plain HTTP"#),
+            "{checked}"
+        );
         rig.post("/apply", Value::Null).await;
         let file = rig.file().unwrap();
         assert!(file.contains(r#""domains":[{"main":"a.com","sans":["b.com"]}]"#), "{file}");
@@ -249,24 +254,6 @@ fn b17_a_guard_that_the_daemon_cannot_be_is_refused_also_inside_a_chain() {
 }
 
 #[test]
-fn ranges_that_the_daemon_would_forget_are_refused() {
-    let rig = Rig::new();
-    block_on(async {
-        rig.plain(free_port()).await;
-        let ranges = json!({ "sourceRange": ["10.0.0.0/8", "10.0.0.0/99"] }).to_string();
-        rig.post(
-            "/http/middlewares",
-            json!({ "name": "only", "middleware_type": "ipAllowList", "config_json": ranges }),
-        )
-        .await;
-        let (status, refused) = rig.send("POST", "/apply", Value::Null).await;
-        assert_eq!(status, 400);
-        assert!(refused["error"].as_str().unwrap().contains("10.0.0.0/99"), "{refused}");
-        rig.end().await;
-    });
-}
-
-#[test]
 fn a_missing_daemon_is_told_and_everything_else_works() {
     let rig = Rig::without_daemon();
     block_on(async {
@@ -276,5 +263,26 @@ fn a_missing_daemon_is_told_and_everything_else_works() {
         assert_eq!(rig.send("POST", "/apply", Value::Null).await.0, 503);
         assert_eq!(rig.get("/status").await["running"], false);
         assert_eq!(rig.post("/http/services", service("x", &[(1, 1)])).await["name"], "x");
+    });
+}
+
+/// Permission bits of a file.
+fn mode(path: &std::path::Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn what_the_proxy_writes_is_not_for_everybody_to_read() {
+    let rig = Rig::new();
+    let backend = Backend::start("one");
+    block_on(async {
+        let port = rig.plain(backend.port).await;
+        rig.post("/apply", Value::Null).await;
+        assert_eq!(curl(&[], &format!("http://127.0.0.1:{port}/")).0, 200);
+        let places = rig.app.services.runner(aifw::config::ServiceKind::Proxy).places();
+        assert_eq!(mode(&places.config.join("config.yaml")), 0o640);
+        assert_eq!(mode(&rig.path("/var/log/trafficcop/access.log")), 0o640);
+        rig.end().await;
     });
 }

@@ -215,3 +215,61 @@ fn b16_a_viewer_reads_without_secrets_and_writes_nothing() {
         assert_eq!(nobody.get("/reverse-proxy/config").send().await.status, 401);
     });
 }
+
+#[test]
+fn a_rule_that_took_the_process_down_is_refused() {
+    let rig = Rig::without_daemon();
+    block_on(async {
+        let rule = vec!["Path(`/`)"; 20_000].join("||");
+        let row = json!({ "name": "long", "rule": rule, "service": "s" });
+        let (status, refused) = rig.send("POST", "/http/routers", row).await;
+        assert_eq!(status, 400);
+        assert!(refused["error"].as_str().unwrap().contains("rule: expected at most 8192"), "{refused}");
+        let (status, refused) = rig
+            .send(
+                "POST",
+                "/http/routers",
+                json!({ "name": "n", "rule": "Host(`a`)", "service": "s", "entry_points": "{\"a\":1}" }),
+            )
+            .await;
+        assert_eq!(status, 400);
+        assert!(refused["error"].as_str().unwrap().contains("entry_points"), "{refused}");
+    });
+}
+
+#[test]
+fn a_range_that_the_daemon_would_forget_is_refused_when_it_is_stored() {
+    let rig = Rig::without_daemon();
+    block_on(async {
+        let ranges = json!({ "sourceRange": ["10.0.0.0/8", "10.0.0.0/99"] }).to_string();
+        let row = json!({ "name": "only", "middleware_type": "ipAllowList", "config_json": ranges });
+        let (status, refused) = rig.send("POST", "/http/middlewares", row).await;
+        assert_eq!(status, 400);
+        assert!(refused["error"].as_str().unwrap().contains("10.0.0.0/99"), "{refused}");
+    });
+}
+
+#[test]
+fn an_acme_binding_is_hidden_from_readers_and_survives_its_mask() {
+    let rig = Rig::without_daemon();
+    let routes = aifw::api::app(rig.app.clone(), aifw::api::routes());
+    let viewer = aifw::api::testing::Client::new(routes).with_bearer("proxy:read");
+    block_on(async {
+        let eab =
+            json!({ "acme": { "email": "a@a.test", "eab": { "kid": "k", "hmacEncoded": "hidden-key" } } });
+        let row =
+            rig.post("/cert-resolvers", json!({ "name": "acme", "config_json": eab.to_string() })).await;
+        let shown = viewer.get("/reverse-proxy/cert-resolvers").send().await;
+        assert!(!shown.text().contains("hidden-key") && shown.text().contains("***"), "{}", shown.text());
+        let shown: Value = shown.json();
+        rig.change("/cert-resolvers", &row, json!({ "config_json": shown[0]["config_json"] })).await;
+        let stored = rig.get("/cert-resolvers").await;
+        let stored: Value = serde_json::from_str(stored[0]["config_json"].as_str().unwrap()).unwrap();
+        assert_eq!(stored, eab);
+        // Nothing is stored that it could stand for.
+        let (status, refused) = rig
+            .send("POST", "/cert-resolvers", json!({ "name": "new", "config_json": shown[0]["config_json"] }))
+            .await;
+        assert_eq!(status, 400, "{refused}");
+    });
+}

@@ -4,6 +4,7 @@
 
 pub mod rows;
 pub mod rule;
+mod secrets;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{check_path, listen_address, rule};
+use super::{check_path, listen_address, rule, secrets};
 use crate::config::{Collection, Config, Id, Invalid, Object, Refusal, Timestamp};
 
 /// A stored object.
@@ -59,6 +59,10 @@ pub trait RowBody:
     fn masked(&self) -> Self {
         self.clone()
     }
+    /// With the secrets of `stored` where a client sent back what [`RowBody::masked`] had shown it.
+    fn unmasked(self, _stored: Option<&Self>) -> Result<Self, Invalid> {
+        Ok(self)
+    }
 }
 
 impl<B: RowBody> RowRequest<B> {
@@ -67,6 +71,7 @@ impl<B: RowBody> RowRequest<B> {
         let name = self.name.trim().to_owned();
         check_name(&name)?;
         self.body.check()?;
+        let body = self.body.unmasked(stored.map(|row| &row.body))?;
         let id = stored.map_or_else(Id::new_v4, |row| row.id);
         if B::rows(config).find(&name).any(|row| row.id != id) {
             return Err(Refusal::Conflict(format!("name: there is a {} {name:?} already", B::NOUN)));
@@ -74,7 +79,7 @@ impl<B: RowBody> RowRequest<B> {
         Ok(Row {
             id,
             name,
-            body: self.body,
+            body,
             enabled: self.enabled || !B::HAS_ENABLED,
             created_at: stored.map_or(now, |row| row.created_at),
         })
@@ -118,10 +123,10 @@ fn text_or_none<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Er
 
 /// The names of a list kept as text, each once, in order.
 pub fn names(text: &str) -> Result<Vec<String>, &'static str> {
-    let raw: Vec<String> = if text.trim_start().starts_with('[') {
-        serde_json::from_str(text).map_err(|_| "expected a JSON array of names")?
-    } else {
-        text.split(',').map(str::to_owned).collect()
+    let raw: Vec<String> = match text.trim_start().chars().next() {
+        Some('[') => serde_json::from_str(text).map_err(|_| "expected a JSON array of names")?,
+        Some('{' | '"') => return Err("expected a JSON array of names, a name, or names with commas"),
+        _ => text.split(',').map(str::to_owned).collect(),
     };
     let mut seen = BTreeSet::new();
     let trimmed = raw.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -137,6 +142,25 @@ fn check_object(field: &str, text: &str) -> Result<(), Invalid> {
         Ok(Value::Object(_)) => Ok(()),
         Ok(_) => Err(Invalid::new(field, "expected the text of a JSON object")),
         Err(error) => Err(Invalid::new(field, format!("expected the text of a JSON object: {error}"))),
+    }
+}
+
+/// A text that was checked to be JSON.
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Those of a middleware's `sourceRange` that are neither an address nor a network; the daemon forgets them.
+pub fn bad_ranges(config: &Value) -> Vec<&Value> {
+    let is_range = |range: &&Value| {
+        range.as_str().is_some_and(|text| {
+            text.parse::<ipnet::IpNet>().is_ok() || text.parse::<std::net::IpAddr>().is_ok()
+        })
+    };
+    match config.get("sourceRange") {
+        Some(Value::Array(ranges)) => ranges.iter().filter(|range| !is_range(range)).collect(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(other) => vec![other],
     }
 }
 
@@ -182,6 +206,8 @@ pub const MIDDLEWARE_TYPES: [&str; 26] = [
     "grpcWeb",
     "errors",
 ];
+/// Middlewares that let addresses in or keep them out.
+pub const RANGE_TYPES: [&str; 3] = ["ipAllowList", "ipWhiteList", "ipDenyList"];
 const HTTP_SERVICES: [&str; 4] = ["loadBalancer", "weighted", "mirroring", "failover"];
 const SERVICES: [&str; 2] = ["loadBalancer", "weighted"];
 /// Where certificates may lie.
@@ -271,25 +297,21 @@ impl RowBody for Middleware {
     rows_in!(proxy_middlewares);
     fn check(&self) -> Result<(), Invalid> {
         one_of("middleware_type", &self.middleware_type, &MIDDLEWARE_TYPES)?;
-        check_object("config_json", &self.config_json)
+        check_object("config_json", &self.config_json)?;
+        if RANGE_TYPES.contains(&self.middleware_type.as_str())
+            && let Some(range) = bad_ranges(&parsed(&self.config_json)).first()
+        {
+            let expected = format!("sourceRange: expected addresses or networks, not {range}");
+            return Err(Invalid::new("config_json", expected));
+        }
+        Ok(())
     }
     fn masked(&self) -> Self {
-        let mut config: Value = serde_json::from_str(&self.config_json).unwrap_or_default();
-        let Some(fields) = config.as_object_mut() else { return self.clone() };
-        let mut hidden = false;
-        if let Some(secret) = fields.get_mut("secret").filter(|secret| secret.is_string()) {
-            *secret = "***".into();
-            hidden = true;
-        }
-        if let Some(Value::Array(users)) = fields.get_mut("users") {
-            for user in users.iter_mut().filter(|user| user.is_string()) {
-                let name = user.as_str().and_then(|user| user.split(':').next()).unwrap_or_default();
-                *user = format!("{name}:***").into();
-                hidden = true;
-            }
-        }
-        let config_json = if hidden { config.to_string() } else { self.config_json.clone() };
-        Self { config_json, ..self.clone() }
+        Self { config_json: secrets::masked(&self.config_json), ..self.clone() }
+    }
+    fn unmasked(self, stored: Option<&Self>) -> Result<Self, Invalid> {
+        let config_json = secrets::unmasked(&self.config_json, stored.map(|row| row.config_json.as_str()))?;
+        Ok(Self { config_json, ..self })
     }
 }
 
@@ -426,6 +448,13 @@ impl RowBody for CertResolver {
     fn check(&self) -> Result<(), Invalid> {
         check_object("config_json", &self.config_json)
     }
+    fn masked(&self) -> Self {
+        Self { config_json: secrets::masked(&self.config_json) }
+    }
+    fn unmasked(self, stored: Option<&Self>) -> Result<Self, Invalid> {
+        let stored = stored.map(|row| row.config_json.as_str());
+        Ok(Self { config_json: secrets::unmasked(&self.config_json, stored)? })
+    }
 }
 
 #[cfg(test)]
@@ -454,12 +483,22 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_does_not_see_secrets() {
-        let middleware =
-            |config: &str| Middleware { middleware_type: "x".into(), config_json: config.into() };
-        let masked = middleware(r#"{"secret":"s3","users":["ann:$apr1$x"],"realm":"r"}"#).masked();
-        let shown: Value = serde_json::from_str(&masked.config_json).unwrap();
-        assert_eq!(shown, serde_json::json!({ "secret": "***", "users": ["ann:***"], "realm": "r" }));
-        assert_eq!(middleware("{ }").masked().config_json, "{ }");
+    fn what_is_no_list_of_names_is_refused() {
+        for text in [r#"{"a":1}"#, r#""web""#, r#" {"web"}"#, "[1]"] {
+            assert!(names(text).is_err(), "{text}");
+        }
+        assert_eq!(names("123").unwrap(), ["123"]);
+    }
+
+    #[test]
+    fn ranges_that_the_daemon_would_forget_are_refused() {
+        let check = |kind: &str, config: &str| {
+            Middleware { middleware_type: kind.into(), config_json: config.into() }.check()
+        };
+        let refused = check("ipDenyList", r#"{"sourceRange":["10.0.0.0/8","10.0.0.0/99"]}"#).unwrap_err();
+        assert!(refused.to_string().contains("10.0.0.0/99"), "{refused}");
+        assert!(check("ipAllowList", r#"{"sourceRange":"10.0.0.0/8"}"#).is_err());
+        assert!(check("ipWhiteList", r#"{"sourceRange":["10.0.0.1","fd00::/8"]}"#).is_ok());
+        assert!(check("compress", r#"{"sourceRange":["x"]}"#).is_ok(), "not a list of addresses");
     }
 }

@@ -28,10 +28,26 @@ const MATCHERS: [(&str, Takes); 10] = [
 /// A parsed rule for HTTP requests. `Display` gives the daemon's own spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpRule {
-    Matcher { name: &'static str, values: Vec<String> },
+    Matcher {
+        name: &'static str,
+        values: Vec<String>,
+    },
     Not(Box<HttpRule>),
-    And(Box<HttpRule>, Box<HttpRule>),
-    Or(Box<HttpRule>, Box<HttpRule>),
+    /// Two or more.
+    And(Vec<HttpRule>),
+    /// Two or more.
+    Or(Vec<HttpRule>),
+}
+
+impl HttpRule {
+    /// The names that a request may be for, as far as the rule says: values of `Host` that are not negated.
+    pub fn hosts(&self) -> Vec<&str> {
+        match self {
+            Self::Matcher { name: "Host", values } => values.iter().map(String::as_str).collect(),
+            Self::Matcher { .. } | Self::Not(_) => Vec::new(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::hosts).collect(),
+        }
+    }
 }
 
 impl std::fmt::Display for HttpRule {
@@ -40,11 +56,12 @@ impl std::fmt::Display for HttpRule {
         fn operand(rule: &HttpRule, f: &mut std::fmt::Formatter<'_>, bare: bool) -> std::fmt::Result {
             if bare { write!(f, "{rule}") } else { write!(f, "({rule})") }
         }
+        let between = |at: usize, operator: &'static str| if at == 0 { "" } else { operator };
         match self {
             Self::Matcher { name, values } => {
                 write!(f, "{name}(")?;
                 for (at, value) in values.iter().enumerate() {
-                    write!(f, "{}`{value}`", if at == 0 { "" } else { ", " })?;
+                    write!(f, "{}`{value}`", between(at, ", "))?;
                 }
                 f.write_str(")")
             }
@@ -52,18 +69,26 @@ impl std::fmt::Display for HttpRule {
                 f.write_str("!")?;
                 operand(inner, f, matches!(**inner, Self::Matcher { .. } | Self::Not(_)))
             }
-            Self::And(left, right) => {
-                operand(left, f, !matches!(**left, Self::Or(..)))?;
-                f.write_str(" && ")?;
-                operand(right, f, !matches!(**right, Self::Or(..)))
-            }
-            Self::Or(left, right) => write!(f, "{left} || {right}"),
+            Self::And(parts) => parts.iter().enumerate().try_for_each(|(at, part)| {
+                f.write_str(between(at, " && "))?;
+                operand(part, f, !matches!(part, Self::Or(_)))
+            }),
+            Self::Or(parts) => parts.iter().enumerate().try_for_each(|(at, part)| {
+                f.write_str(between(at, " || "))?;
+                operand(part, f, true)
+            }),
         }
     }
 }
 
+/// Characters of a rule. The daemon parses rules by recursion, once an operator.
+const LONGEST: usize = 8192;
+
 /// Reads a rule for HTTP requests; a refusal names the matcher at fault.
 pub fn parse_http(text: &str) -> Result<HttpRule, BadValue> {
+    if text.len() > LONGEST {
+        return Err(BadValue::new(format!("at most {LONGEST} characters")));
+    }
     if !text.is_ascii() {
         // The daemon counts characters where it should count bytes.
         return Err(BadValue::new("a rule of ASCII characters (write names in punycode)"));
@@ -109,12 +134,27 @@ impl Parser<'_> {
         }
     }
     fn or(&mut self) -> Result<HttpRule, BadValue> {
-        let left = self.and()?;
-        Ok(if self.take("||") { HttpRule::Or(left.into(), self.or()?.into()) } else { left })
+        self.joined("||", Self::and, HttpRule::Or)
     }
     fn and(&mut self) -> Result<HttpRule, BadValue> {
-        let left = self.unary()?;
-        Ok(if self.take("&&") { HttpRule::And(left.into(), self.and()?.into()) } else { left })
+        self.joined("&&", Self::unary, HttpRule::And)
+    }
+    /// Parts with an operator between them; one part stays what it is.
+    fn joined(
+        &mut self,
+        operator: &str,
+        part: fn(&mut Self) -> Result<HttpRule, BadValue>,
+        join: fn(Vec<HttpRule>) -> HttpRule,
+    ) -> Result<HttpRule, BadValue> {
+        let first = part(self)?;
+        if !self.take(operator) {
+            return Ok(first);
+        }
+        let mut parts = vec![first, part(self)?];
+        while self.take(operator) {
+            parts.push(part(self)?);
+        }
+        Ok(join(parts))
     }
     fn unary(&mut self) -> Result<HttpRule, BadValue> {
         self.depth += 1;
@@ -225,5 +265,24 @@ mod tests {
         assert!(refused("Host(`é`)").contains("ASCII"));
         assert!(refused(&"!".repeat(100)).contains("levels"));
         assert!(refused("(Host(`a`)").contains("closing parenthesis"));
+    }
+
+    #[test]
+    fn a_long_rule_is_refused_and_one_of_many_parts_is_read_without_recursion() {
+        let many = |count: usize, operator: &str| vec!["Path(`/`)"; count].join(operator);
+        // What was posted to take the whole process down.
+        assert_eq!(refused(&many(20_000, "||")), "at most 8192 characters");
+        assert_eq!(refused(&many(20_000, "&&")), "at most 8192 characters");
+        let HttpRule::Or(parts) = parse_http(&many(700, "||")).unwrap() else { unreachable!() };
+        assert_eq!(parts.len(), 700);
+        assert_eq!(again(&many(700, "&&")), many(700, " && "));
+        assert!(refused(&"(".repeat(8000)).contains("levels"));
+    }
+
+    #[test]
+    fn the_names_that_a_rule_asks_for() {
+        let rule = parse_http("(Host(`a.test`) || Host(`b.test`) && !Host(`c.test`)) && Path(`/`)").unwrap();
+        assert_eq!(rule.hosts(), ["a.test", "b.test"]);
+        assert!(parse_http("HostRegexp(`.*`)").unwrap().hosts().is_empty());
     }
 }

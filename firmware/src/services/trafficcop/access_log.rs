@@ -1,8 +1,9 @@
 //! The proxy's access log: read from its end, and kept small. The daemon holds it open for appending and cannot be
 //! told to open it anew, so it is copied and cut.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Lines looked at for one question.
@@ -19,6 +20,18 @@ pub fn tail(path: &Path, needle: Option<&str>, most: usize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let newest = lines.iter().rev().take(LINES).map(|line| crate::services::logs::without_colours(line));
     newest.filter(|line| needle.is_empty() || line.to_lowercase().contains(&needle)).take(most).collect()
+}
+
+/// Permission bits of the log.
+const MODE: u32 = 0o640;
+
+/// Makes the log and its directory, so that it is not for everybody to read: the daemon would make one that is.
+pub fn prepare(path: &Path) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).mode(MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))
 }
 
 /// The last lines of a file as text, from the beginning of a line.
@@ -63,6 +76,20 @@ mod tests {
     use std::io::Write;
 
     #[test]
+    fn a_log_is_not_for_everybody_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/access.log");
+        let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
+        prepare(&path).unwrap();
+        assert_eq!(mode(), 0o640);
+        // As the daemon made it before.
+        std::fs::write(&path, "GET /\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        prepare(&path).unwrap();
+        assert_eq!((mode(), tail(&path, None, 5)), (0o640, vec!["GET /".to_owned()]));
+    }
+
+    #[test]
     fn the_end_of_a_log_newest_first_and_its_rotation_under_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
@@ -72,7 +99,7 @@ mod tests {
             writeln!(writer, "GET /{number}").unwrap();
         }
         assert_eq!(tail(&path, None, 2), ["GET /5999", "GET /5998"]);
-        assert_eq!(tail(&path, Some("get /599"), 20).len(), 10, "599 itself is older than the last 5000");
+        assert_eq!(tail(&path, Some("get /599"), 20).len(), 10, "5990 to 5999; 599 is too old");
         assert!(tail(&path, Some("/999"), 5).is_empty(), "older than the last 5000");
         assert!(tail(&path, Some("'; rm -rf "), 5).is_empty());
         assert!(!rotate(&path).unwrap());

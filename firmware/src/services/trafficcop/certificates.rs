@@ -7,22 +7,39 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-/// Whether both files can be read and the key is that of the certificate.
-pub fn check_pair(certificate: &Path, key: &Path) -> Result<(), String> {
-    let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| fault(certificate, &error))?;
+/// Why a pair is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPair {
+    #[error("{path}: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("{path}: expected {expected} in PEM form")]
+    NotPem { path: String, expected: &'static str },
+    #[error("{key} is not the key of {certificate}")]
+    NoPair { certificate: String, key: String },
+    #[error("{path}: {source}")]
+    Unusable { path: String, source: rustls::Error },
+}
+
+/// The bytes of both files, if they can be read and the key is that of the certificate.
+pub fn read_pair(certificate: &Path, key: &Path) -> Result<[Vec<u8>; 2], BadPair> {
+    let name = |path: &Path| path.display().to_string();
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| BadPair::Unreadable { path: name(path), source });
+    let (pem, key_pem) = (read(certificate)?, read(key)?);
+    let no_certificate = || BadPair::NotPem { path: name(certificate), expected: "a certificate" };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|_| no_certificate())?;
     if chain.is_empty() {
-        return Err(fault(certificate, &"holds no certificate"));
+        return Err(no_certificate());
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(&key_pem)
+        .map_err(|_| BadPair::NotPem { path: name(key), expected: "a private key" })?;
     match CertifiedKey::from_der(chain, private, &default_provider()) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok([pem, key_pem]),
         Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(format!("{} is not the key of {}", key.display(), certificate.display()))
+            Err(BadPair::NoPair { certificate: name(certificate), key: name(key) })
         }
-        Err(error) => Err(fault(certificate, &error)),
+        Err(source) => Err(BadPair::Unusable { path: name(certificate), source }),
     }
 }
 
@@ -43,9 +60,11 @@ mod tests {
             (cert, key)
         };
         let ((cert, key), (_, other)) = (make("a"), make("b"));
-        check_pair(&cert, &key).unwrap();
-        assert!(check_pair(&cert, &other).unwrap_err().contains("is not the key of"));
-        assert!(check_pair(&key, &key).unwrap_err().contains("no certificate"));
-        assert!(check_pair(&dir.path().join("none"), &key).unwrap_err().contains("none"));
+        let refused = |cert: &Path, key: &Path| read_pair(cert, key).unwrap_err().to_string();
+        assert_eq!(read_pair(&cert, &key).unwrap()[1], std::fs::read(&key).unwrap());
+        assert!(refused(&cert, &other).contains("is not the key of"));
+        assert!(refused(&key, &key).contains("expected a certificate"));
+        assert!(refused(&cert, &cert).contains("expected a private key"));
+        assert!(refused(&dir.path().join("none"), &key).contains("none"));
     }
 }

@@ -9,21 +9,40 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+use ring::digest;
+
 pub use access_log::{rotate, tail};
 
 use super::{Daemon, ServiceError, base_spec, files};
 use crate::compile::services::proxy::{self, Findings, Proxy};
 use crate::compile::services::{Artifacts, Facts, Places};
-use crate::config::{Config, ServiceKind};
+use crate::config::{Config, ServiceKind, Timestamp};
 use crate::supervisor::{Listening, Liveness, Probe, ServiceSpec, State, Supervisor};
 use crate::tool::Tool;
 
 const FILE: &str = "config.yaml";
-/// What it says when it has taken a changed file (`trafficcop::config::watcher`).
-const TAKEN: &str = "Config reloaded successfully";
-/// It waits 0.1 s after an event, and overlooks events that follow within 0.2 s of the last one.
-const TAKES_AT_MOST: Duration = Duration::from_millis(1500);
+/// What it says when its routers are those of a changed file (`trafficcop::server`).
+const TAKEN: &str = "Hot reloading configuration";
+/// It waits 0.1 s before it reads a file that was changed: what it says earlier is about a file before that. Less
+/// the clock of a file system, which may be behind.
+const READS_AFTER: SignedDuration = SignedDuration::from_millis(85);
+/// How long it is given to take the file, each time it is shown to it. It overlooks a change within 0.2 s of the
+/// last one it took; and on FreeBSD, where its watcher asks kqueue(2), it may see another file that is new.
+const TRIES: [Duration; 6] = [
+    Duration::from_millis(250),
+    Duration::from_millis(700),
+    Duration::from_millis(700),
+    Duration::from_millis(700),
+    Duration::from_millis(700),
+    Duration::from_millis(700),
+];
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
+/// Lines that are searched for its word; more than it says of one change, whatever its level.
+const LINES: usize = 5000;
+/// From TERM to KILL. While a connection is open, and be it idle, it serves nobody else, for up to 30 s: so this is
+/// how long a restart may leave its ports unserved.
+const DRAIN: Duration = Duration::from_millis(1500);
 
 /// The reverse proxy.
 pub struct TrafficCop {
@@ -35,16 +54,16 @@ impl TrafficCop {
         Self { supervisor }
     }
 
-    /// Whether it has said, since `since`, that it took its file.
-    fn has_taken(&self, since: crate::config::Timestamp) -> bool {
-        let lines = self.supervisor.log(self.kind().program(), 200).unwrap_or_default();
-        lines.iter().rev().take_while(|line| line.at >= since).any(|line| line.line.contains(TAKEN))
+    /// Whether it has said, since `moment`, that it took its file.
+    fn has_taken(&self, moment: Timestamp) -> bool {
+        let lines = self.supervisor.log(self.kind().program(), LINES).unwrap_or_default();
+        lines.iter().rev().take_while(|line| line.at >= moment).any(|line| line.line.contains(TAKEN))
     }
 
-    fn wait_until_taken(&self, since: crate::config::Timestamp) -> bool {
-        let end = Instant::now() + TAKES_AT_MOST;
+    fn wait_until_taken(&self, moment: Timestamp, within: Duration) -> bool {
+        let end = Instant::now() + within;
         while Instant::now() < end {
-            if self.has_taken(since) {
+            if self.has_taken(moment) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -55,22 +74,37 @@ impl TrafficCop {
 
 /// Compiles, and checks the certificates on disk.
 pub fn compile(config: &Config, facts: &Facts) -> (Proxy, Findings) {
+    let (compiled, findings, _) = compile_with_certificates(config, facts);
+    (compiled, findings)
+}
+
+/// As [`compile`], with a digest of the certificates and keys that a start takes.
+fn compile_with_certificates(config: &Config, facts: &Facts) -> (Proxy, Findings, String) {
+    let mut digest = digest::Context::new(&digest::SHA256);
     let compiled = proxy::compile(config, facts);
     let mut findings = compiled.findings.clone();
     for row in config.proxy_tls_certs.iter() {
         let (cert, key) = (facts.path(&row.body.cert_file), facts.path(&row.body.key_file));
-        if let Err(reason) = certificates::check_pair(&cert, &key) {
-            let text = format!("certificate {:?}: {reason}", row.name);
-            // One bad pair makes the daemon forget all of them.
-            match compiled.needs_certificates {
-                true => {
-                    findings.errors.push(format!("{text}; the daemon would serve plain HTTP instead of TLS"))
+        match certificates::read_pair(&cert, &key) {
+            Ok(bytes) => bytes.iter().for_each(|bytes| digest.update(bytes)),
+            Err(reason) => {
+                let text = format!("certificate {:?}: {reason}", row.name);
+                // One bad pair makes the daemon forget all of them.
+                match compiled.needs_certificates {
+                    true => {
+                        let harm = "the daemon would serve plain HTTP instead of TLS";
+                        findings.errors.push(format!("{text}; {harm}"));
+                    }
+                    false => findings.warnings.push(text),
                 }
-                false => findings.warnings.push(text),
             }
         }
     }
-    (compiled, findings)
+    let digest = match compiled.secure.is_empty() {
+        true => String::new(),
+        false => data_encoding::HEXLOWER.encode(digest.finish().as_ref()),
+    };
+    (compiled, findings, digest)
 }
 
 /// Second word of `trafficcop --version`.
@@ -85,15 +119,14 @@ impl Daemon for TrafficCop {
     }
 
     fn artifacts(&self, config: &Config, facts: &Facts) -> Result<Artifacts, ServiceError> {
-        let (compiled, findings) = compile(config, facts);
+        let (compiled, findings, certificates) = compile_with_certificates(config, facts);
         if !findings.errors.is_empty() {
             return Err(ServiceError::Refused(findings.errors.join("; ")));
         }
-        if let Some(log) = Some(facts.path(&config.proxy.access_log_path))
-            && let Some(directory) = log.parent().filter(|_| config.proxy.access_log_enabled)
-        {
-            files::make_directory(directory, 0o755)?;
-        }
+        let log = match config.proxy.access_log_enabled {
+            true => config.proxy.access_log_path.clone(),
+            false => String::new(),
+        };
         Ok(Artifacts {
             enabled: config.proxy.enabled,
             files: vec![compiled.file()?],
@@ -101,7 +134,11 @@ impl Daemon for TrafficCop {
             warnings: findings.warnings,
             facts: vec![
                 ("fixed", compiled.fixed_part()),
-                ("entry points", compiled.entry_points().to_string()),
+                ("certificates", certificates),
+                ("obtains certificates", compiled.obtains_certificates.to_string()),
+                ("entry points", compiled.entry_points().join(" ")),
+                ("secure", compiled.secure.iter().map(String::as_str).collect::<Vec<_>>().join(" ")),
+                ("access log", log),
                 ("level", config.proxy.log_level.clone()),
                 ("listens", compiled.listens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
             ],
@@ -126,7 +163,8 @@ impl Daemon for TrafficCop {
         // What it says of its listeners and of a reload is what tells that they are there.
         let levels = format!("{level},trafficcop::server=info,trafficcop::config::watcher=info");
         // What it cannot take while it runs is part of how it is run, so that a change of it is a restart.
-        let fixed = ring::digest::digest(&ring::digest::SHA256, artifacts.fact("fixed").as_bytes());
+        let fixed = format!("{} {}", artifacts.fact("certificates"), artifacts.fact("fixed"));
+        let fixed = digest::digest(&digest::SHA256, fixed.as_bytes());
         let mut spec = base_spec(self.kind(), program, facts)
             .arg("-c")
             .arg(facts.places.config.join(FILE))
@@ -134,44 +172,104 @@ impl Daemon for TrafficCop {
             .env("RUST_BACKTRACE", "0")
             .env("AIFW_FIXED_PART", data_encoding::HEXLOWER.encode(fixed.as_ref()));
         let places = artifacts.fact("listens").split(' ').filter_map(|place| place.parse().ok()).collect();
-        let entry_points = artifacts.fact("entry points").parse().unwrap_or(0);
-        spec.readiness = Arc::new(AllListening { supervisor: self.supervisor.clone(), entry_points, places });
-        spec.ready_within = Duration::from_secs(5);
+        let names = |fact: &str| artifacts.fact(fact).split_whitespace().map(str::to_owned).collect();
+        spec.readiness = Arc::new(AllListening {
+            supervisor: self.supervisor.clone(),
+            entry_points: names("entry points"),
+            secure: names("secure"),
+            places,
+        });
+        // The first certificates are got before anything listens.
+        let obtains = artifacts.fact("obtains certificates") == "true";
+        spec.ready_within = Duration::from_secs(if obtains { 180 } else { 15 });
         spec.liveness =
             Some(Liveness { every: Duration::from_secs(20), within: Duration::from_secs(5), misses: 3 });
         spec.limits.open_files = Some(65_536);
-        // It drains connections for up to 30 s; a restart should not keep new ones waiting that long.
-        spec.grace = Duration::from_secs(5);
+        spec.grace = DRAIN;
+        let log = artifacts.fact("access log");
+        if !log.is_empty()
+            && let Err(error) = access_log::prepare(&facts.path(log))
+        {
+            log::warn!("the reverse proxy's access log {log}: {error}");
+        }
         spec
     }
 
     fn reload(&self, _: &[PathBuf], artifacts: &Artifacts, facts: &Facts) -> Result<bool, ServiceError> {
-        // The file was written a moment ago, before the facts were taken.
-        let since = facts.now.checked_sub(jiff::SignedDuration::from_millis(500)).unwrap_or(facts.now);
-        let since =
-            since.max(self.supervisor.status(self.kind().program()).map_or(since, |status| status.since));
-        if self.wait_until_taken(since) {
-            return Ok(true);
+        let Some(file) = artifacts.files.iter().find(|file| file.path == Path::new(FILE)) else {
+            return Ok(false);
+        };
+        let path = facts.places.config.join(FILE);
+        let fault = |error| ServiceError::io(&path, error);
+        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(fault)?;
+        let written = Timestamp::try_from(written).unwrap_or(facts.now);
+        // Its word about the file before this one must not count.
+        let moment = written.checked_add(READS_AFTER).unwrap_or(written);
+        for (attempt, within) in TRIES.into_iter().enumerate() {
+            match attempt {
+                0 => {}
+                // Another time stamp is a change, too.
+                odd if odd % 2 == 1 => {
+                    let file = std::fs::File::options().write(true).open(&path).map_err(fault)?;
+                    file.set_modified(std::time::SystemTime::now()).map_err(fault)?;
+                }
+                _ => files::write(&path, &file.bytes, file.mode)?,
+            }
+            if self.wait_until_taken(moment, within) {
+                return Ok(true);
+            }
         }
-        // An event that came too soon after another one was overlooked; by now it looks again.
-        for file in &artifacts.files {
-            files::write(&facts.places.config.join(&file.path), &file.bytes, file.mode)?;
-        }
-        Ok(self.wait_until_taken(since))
+        log::warn!("TrafficCop did not take its changed file while it ran; it is restarted");
+        Ok(false)
     }
 }
 
-/// Ready when it says that each entry point listens, and every place takes connections. A place that it could not
-/// bind does not end it, and somebody else may listen there: its own word is needed.
+/// Ready when it says that each entry point listens, with TLS where that is configured, and every place takes
+/// connections. A place that it could not bind does not end it, and somebody else may listen there: its own word is
+/// needed. Without certificates it would listen without TLS.
 struct AllListening {
     supervisor: Supervisor,
-    entry_points: usize,
+    entry_points: Vec<String>,
+    secure: Vec<String>,
     places: Vec<SocketAddr>,
 }
 
-/// `Entrypoint 'web' listening on …`, `Listener 'web' error: …` (`trafficcop::server`).
+/// `Entrypoint 'web' listening on 0.0.0.0:80 (http)`, `Listener 'web' error: …` (`trafficcop::server`).
+const ENTRY_POINT: &str = "Entrypoint '";
 const LISTENS: &str = "' listening on ";
 const CANNOT: &str = "Listener '";
+const PLAIN: &str = "would serve plain HTTP";
+
+/// Whether all that must listen does, by the daemon's own lines.
+fn judge(lines: &[&str], entry_points: &[String], secure: &[String]) -> Result<(), String> {
+    if let Some((_, rest)) = lines.iter().find_map(|line| line.split_once(CANNOT)) {
+        return Err(format!("{CANNOT}{}", super::logs::without_colours(rest)));
+    }
+    // The name of one, and what it speaks.
+    let listening: Vec<(&str, bool)> = lines
+        .iter()
+        .filter_map(|line| line.split_once(ENTRY_POINT)?.1.split_once(LISTENS))
+        .map(|(name, rest)| (name, rest.contains("(https)")))
+        .collect();
+    if let Some((name, _)) = listening.iter().find(|(name, tls)| !tls && secure.iter().any(|one| one == name))
+    {
+        // Why, as far as it tells.
+        let reasons = ["Failed to initialize ACME", "Failed to load", "Failed to configure"];
+        let why =
+            lines.iter().find_map(|line| reasons.iter().find_map(|reason| Some(&line[line.find(reason)?..])));
+        let why = why.map(|why| format!(": {}", super::logs::without_colours(why))).unwrap_or_default();
+        return Err(format!("entry point {name:?} {PLAIN} instead of TLS{why}"));
+    }
+    let missing: Vec<&str> = entry_points
+        .iter()
+        .map(String::as_str)
+        .filter(|name| listening.iter().all(|(listens, _)| listens != name))
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!("entry points that do not listen yet: {}", missing.join(", "))),
+    }
+}
 
 impl AllListening {
     /// What it has said since it was started; nothing to ask once it was ready.
@@ -181,22 +279,18 @@ impl AllListening {
         if status.state != State::Starting {
             return Ok(());
         }
-        let lines = self.supervisor.log(name, 1000).unwrap_or_default();
-        let lines = || lines.iter().filter(|line| line.at >= status.since).map(|line| line.line.as_str());
-        if let Some(line) = lines().find(|line| line.contains(CANNOT)) {
-            let plain = super::logs::without_colours(line);
-            return Err(plain
-                .split_once(CANNOT)
-                .map_or(plain.clone(), |(_, rest)| format!("{CANNOT}{rest}")));
-        }
-        let listening = lines().filter(|line| line.contains(LISTENS)).count();
-        (listening >= self.entry_points)
-            .then_some(())
-            .ok_or_else(|| format!("{listening} of {} entry points listen", self.entry_points))
+        let lines = self.supervisor.log(name, LINES).unwrap_or_default();
+        let lines: Vec<&str> =
+            lines.iter().filter(|line| line.at >= status.since).map(|line| line.line.as_str()).collect();
+        judge(&lines, &self.entry_points, &self.secure)
     }
 }
 
 impl Probe for AllListening {
+    /// Waiting does not free a port, nor does it bring certificates once it listens.
+    fn is_final(&self, reason: &str) -> bool {
+        reason.starts_with(CANNOT) || reason.contains(PLAIN)
+    }
     fn probe(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
         let said = self.says();
         let probes: Vec<_> = self.places.iter().map(|place| Listening(*place).probe()).collect();
@@ -207,5 +301,31 @@ impl Probe for AllListening {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_tls_entry_point_that_listens_without_tls_is_not_ready() {
+        let names = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let web = " INFO trafficcop::server::listener: Entrypoint 'web' listening on 127.0.0.1:80 (http)";
+        let udp = " INFO trafficcop::server: UDP entrypoint 'sec' listening on 127.0.0.1:443";
+        let tls = " INFO trafficcop::server::listener: Entrypoint 'sec' listening on 127.0.0.1:443 (https)";
+        let plain = " INFO trafficcop::server::listener: Entrypoint 'sec' listening on 127.0.0.1:443 (http)";
+        let acme = "ERROR trafficcop: Failed to initialize ACME: no route. Starting without ACME.";
+        let judged = |lines: &[&str]| judge(lines, &names("web sec"), &names("sec"));
+        assert_eq!(judged(&[web, tls]), Ok(()));
+        assert!(judged(&[web, udp]).unwrap_err().ends_with(": sec"), "UDP is another listener");
+        let refused = judged(&[acme, web, plain]).unwrap_err();
+        assert!(
+            refused.contains("\"sec\" would serve plain HTTP") && refused.contains("no route"),
+            "{refused}"
+        );
+        let taken = "ERROR trafficcop::server: Listener 'web' error: Failed to bind to 127.0.0.1:80";
+        assert!(judged(&[tls, taken]).unwrap_err().starts_with("Listener 'web' error"));
     }
 }

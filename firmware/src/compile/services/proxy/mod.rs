@@ -1,6 +1,7 @@
 //! The reverse proxy's file: what is stored, made into what the daemon (TrafficCop 1.5.0) understands and acts on
 //! (contract/reverse-proxy.md §4–5). What it would silently not do is refused or told. Pure.
 
+mod balance;
 mod http;
 mod normal;
 
@@ -17,6 +18,9 @@ use crate::config::proxy::{Row, RowBody};
 
 const TEMPLATE: &str = include_str!("../../../../../templates/trafficcop/config.yaml");
 
+/// How deep services and chains of middlewares may refer to each other.
+const DEEPEST: usize = 8;
+
 /// What compiling found. With errors there is no file to be used.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
@@ -26,7 +30,11 @@ pub struct Findings {
 
 impl Findings {
     fn error(&mut self, text: impl Into<String>) {
-        self.errors.push(text.into());
+        let text = text.into();
+        // What several routers share is told once.
+        if !self.errors.contains(&text) {
+            self.errors.push(text);
+        }
     }
     fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
@@ -42,6 +50,12 @@ pub struct Proxy {
     pub listens: Vec<SocketAddr>,
     /// An entry point speaks TLS with certificates from files.
     pub needs_certificates: bool,
+    /// Names of the entry points that must speak TLS.
+    pub secure: BTreeSet<String>,
+    /// Certificates are got by ACME, the first ones before anything listens.
+    pub obtains_certificates: bool,
+    /// Domains for which certificates are asked for at the start.
+    asked_for: Vec<Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,19 +75,20 @@ struct Sections {
 impl Proxy {
     pub fn file(&self) -> Result<File, TemplateError> {
         let text = template::render("trafficcop/config.yaml", TEMPLATE, &self.sections)?;
-        Ok(File::new("config.yaml", text))
+        // For the daemon's group, too.
+        Ok(File { mode: 0o640, ..File::new("config.yaml", text) })
     }
 
-    /// How many there are.
-    pub fn entry_points(&self) -> usize {
-        self.sections.entry_points.len()
+    /// Names of the entry points.
+    pub fn entry_points(&self) -> Vec<&str> {
+        self.sections.entry_points.keys().map(String::as_str).collect()
     }
 
     /// What the running daemon does not take from a changed file: all but the HTTP routers, services and
-    /// middlewares. Equal texts mean that a reload will do.
+    /// middlewares; of routers, the domains that it asks certificates for. Equal texts mean that a reload will do.
     pub fn fixed_part(&self) -> String {
         let rest = Sections { http: None, ..self.sections.clone() };
-        serde_json::to_string(&rest).unwrap_or_default()
+        serde_json::to_string(&(rest, &self.asked_for)).unwrap_or_default()
     }
 }
 
@@ -92,6 +107,11 @@ fn object(text: &str) -> Map<String, Value> {
     }
 }
 
+/// Whether nobody else can listen at the one while somebody listens at the other.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
 fn some(map: Map<String, Value>) -> Option<Map<String, Value>> {
     (!map.is_empty()).then_some(map)
 }
@@ -105,20 +125,25 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
     let settings = &config.proxy;
     let points = http::entry_points(&rows::<EntryPoint>(config), facts, &mut listens, &mut findings);
     let http = http::compile(config, facts, &points, &mut findings);
-    let mut with_tls = false;
+    let secure: BTreeSet<String> =
+        points.iter().filter(|point| point.tls().is_some()).map(|point| point.name.clone()).collect();
+    let with_tls = !secure.is_empty();
     let mut entry_points = Map::new();
     for point in &points {
         let mut value = point.config.clone();
         value.insert("address".into(), json!(point.address.to_string()));
         if let Some(tls) = value.get_mut("http").and_then(|http| http.get_mut("tls")) {
-            with_tls = true;
             normal::router_tls(tls);
             resolvers.extend(normal::resolver_of(tls));
         }
         entry_points.insert(point.name.clone(), Value::Object(value));
     }
-    for router in http.routers.values() {
-        resolvers.extend(router.get("tls").and_then(normal::resolver_of));
+    let mut asked_for = Vec::new();
+    for tls in http.routers.values().filter_map(|router| router.get("tls")) {
+        if let Some(resolver) = normal::resolver_of(tls) {
+            asked_for.push(json!([resolver, tls["domains"]]));
+            resolvers.insert(resolver);
+        }
     }
 
     let mut tcp_routers = Map::new();
@@ -141,6 +166,13 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
             "TCP router {:?} is stored but not active: this version of the daemon serves no TCP routers",
             row.name
         ));
+        if !normal::knows_stream_rule(&row.body.rule, true) {
+            findings.warn(format!(
+                "TCP router {:?}: rule {:?}: the daemon knows *, HostSNI(`name`) and ClientIP(`network`) only, and \
+                 takes every connection",
+                row.name, row.body.rule
+            ));
+        }
         tcp_routers.insert(row.name.clone(), router);
     }
     let mut tcp_services = Map::new();
@@ -153,6 +185,12 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
         let mut listed = names(&row.body.entry_points).unwrap_or_default();
         if listed.is_empty() {
             listed = http::default_points(&points);
+        }
+        if !normal::knows_stream_rule(&row.body.rule, false) {
+            findings.warn(format!(
+                "UDP router {:?}: rule {:?}: the daemon knows * and ClientIP(`network`) only, and takes every packet",
+                row.name, row.body.rule
+            ));
         }
         let priority = row.body.priority;
         let router = json!({ "rule": row.body.rule, "service": row.body.service, "entryPoints": listed,
@@ -202,6 +240,12 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
             findings.error(format!("certificate resolver {name:?} does not exist"));
         }
     }
+    if resolvers.len() > 1 {
+        findings.error(format!(
+            "certificate resolvers {} are in use: this version of the daemon takes one of them at random; use one",
+            resolvers.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" and ")
+        ));
+    }
     let used = known.into_iter().filter(|row| resolvers.contains(&row.name));
     let resolvers: Map<String, Value> = used
         .map(|row| {
@@ -229,6 +273,7 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
         );
     }
     let needs_certificates = with_tls && resolvers.is_empty();
+    let obtains_certificates = !resolvers.is_empty();
     let tls = match (certificates.is_empty(), some(options)) {
         (true, None) => None,
         (false, None) => Some(json!({ "certificates": certificates })),
@@ -239,6 +284,13 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
     let metrics = settings.metrics_enabled.then(|| {
         let configured = listen_address("metrics_address", &settings.metrics_address).ok();
         let address = configured.map(|address| facts.listen.at(address));
+        for point in points.iter().filter(|point| address.is_some_and(|address| meet(address, point.address)))
+        {
+            findings.error(format!(
+                "metrics_address: {} is taken by entry point {:?}",
+                settings.metrics_address, point.name
+            ));
+        }
         listens.extend(address);
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         json!({ "address": address, "addEntryPointsLabels": true, "addServicesLabels": true })
@@ -266,5 +318,11 @@ pub fn compile(config: &Config, facts: &Facts) -> Proxy {
         findings,
         listens,
         needs_certificates,
+        secure,
+        obtains_certificates,
+        asked_for,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,32 @@ pub fn resolver_of(tls: &Value) -> Option<String> {
     tls.get("certResolver").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
+/// Whether the daemon does with the rule of a TCP (with `tls` names) or UDP router what it says. One that it does
+/// not know takes everything; of networks it forgets those that it cannot read.
+pub fn knows_stream_rule(rule: &str, with_names: bool) -> bool {
+    let rule = rule.trim();
+    if rule == "*" || (rule.is_empty() && !with_names) {
+        return true;
+    }
+    let Some((matcher, values)) = rule.strip_suffix(')').and_then(|rule| rule.split_once('(')) else {
+        return false;
+    };
+    let mut values = values.split(',').map(str::trim);
+    let quoted = |value: &str| {
+        let value = value.strip_prefix('`').and_then(|value| value.strip_suffix('`')).unwrap_or_default();
+        (!value.is_empty() && !value.contains(['`', '(', ')', '&', '|'])).then(|| value.to_owned())
+    };
+    match matcher.to_ascii_lowercase().as_str() {
+        "hostsni" if with_names => values.all(|value| quoted(value).is_some()),
+        "clientip" => values.all(|value| {
+            quoted(value).is_some_and(|value| {
+                value.parse::<ipnet::IpNet>().is_ok() || value.parse::<std::net::IpAddr>().is_ok()
+            })
+        }),
+        _ => false,
+    }
+}
+
 /// A TCP or UDP service: a doubled type name is unwrapped, a PROXY protocol version is a number.
 pub fn stream_service(service_type: &str, mut body: Map<String, Value>) -> Value {
     if body.len() == 1
@@ -139,5 +165,21 @@ mod tests {
             json!({ "x-frame-options": "SAMEORIGIN", "Strict-Transport-Security": "max-age=60; preload",
                 "Referrer-Policy": "no-referrer" })
         );
+    }
+
+    #[test]
+    fn rules_of_streams_that_the_daemon_takes_for_all() {
+        for rule in ["*", "HostSNI(`*`)", "HostSNI(`a`, `b`)", "ClientIP(`10.0.0.0/8`,`::1`)"] {
+            assert!(knows_stream_rule(rule, true), "{rule}");
+        }
+        for rule in ["", "*", " ClientIP(`10.0.0.1`) "] {
+            assert!(knows_stream_rule(rule, false), "{rule}");
+        }
+        for rule in ["HostSNI(`a`)", "ClientIP(`10.0.0.0/99`)", "ClientIP(10.0.0.1)", "ClientIP(`::1`) || *"]
+        {
+            assert!(!knows_stream_rule(rule, false), "{rule}");
+        }
+        assert!(!knows_stream_rule("Host(`a`)", true));
+        assert!(!knows_stream_rule("HostSNI(`a`) && ClientIP(`::1`)", true));
     }
 }
