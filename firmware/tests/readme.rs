@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -59,11 +60,19 @@ impl Drop for Sandbox {
     }
 }
 
-/// A sandbox as `cargo appliance` runs it, on a free port; its address.
-fn sandbox(state: &Path) -> (Sandbox, String) {
+/// A sandbox as `cargo appliance` runs it, on free ports; its address.
+fn sandbox(state: &Path, port_offset: u16) -> (Sandbox, String) {
     let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
     let mut child = Command::new(env!("CARGO_BIN_EXE_aifw"))
-        .args(["sandbox", "--listen", "127.0.0.1:0", "--loop", "--state"])
+        .args([
+            "sandbox",
+            "--listen",
+            "127.0.0.1:0",
+            "--loop",
+            "--port-offset",
+            &port_offset.to_string(),
+            "--state",
+        ])
         .arg(state)
         .arg("--replay")
         .arg(captures.join("office.pcap"))
@@ -81,16 +90,14 @@ fn sandbox(state: &Path) -> (Sandbox, String) {
     (Sandbox(child), address)
 }
 
-#[test]
-fn the_walk_works_as_printed() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let typed = walk(&readme, "\n## A walk\n");
-    assert!(typed.len() > 20, "found only {} commands", typed.len());
-    let state = tempfile::tempdir().unwrap();
-    let (_sandbox, address) = sandbox(state.path());
+/// Types commands into a shell; each must print what is said.
+fn types(typed: &[Typed], places: &[(&str, String)]) {
     let mut script = String::new();
-    for one in &typed {
-        let command = one.command.replace("127.0.0.1:8080", &address);
+    for one in typed {
+        let mut command = one.command.clone();
+        for (printed, real) in places {
+            command = command.replace(printed, real);
+        }
         script.push_str(&format!("{command}\nprintf '\\n@@end\\n'\n"));
     }
     let run = Command::new("bash").arg("-c").arg(script).output().expect("bash");
@@ -101,11 +108,66 @@ fn the_walk_works_as_printed() {
         .collect();
     let errors = String::from_utf8_lossy(&run.stderr);
     for (one, answer) in typed.iter().zip(&answers) {
-        let same = one.expected.len() == answer.len()
-            && one.expected.iter().zip(answer).all(|(pattern, line)| fits(pattern, line));
-        assert!(same, "$ {}\nexpected {:#?}\ngot {answer:#?}\nstderr: {errors}", one.command, one.expected);
+        let mut expected = one.expected.clone();
+        for (printed, real) in places {
+            expected.iter_mut().for_each(|line| *line = line.replace(printed, real));
+        }
+        let same = expected.len() == answer.len()
+            && expected.iter().zip(answer).all(|(pattern, line)| fits(pattern, line));
+        assert!(same, "$ {}\nexpected {expected:#?}\ngot {answer:#?}\nstderr: {errors}", one.command);
     }
-    assert!(answers.len() > typed.len(), "the walk ended early: {errors}");
+    assert!(answers.len() > typed.len(), "it ended early: {errors}");
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap()
+}
+
+/// A port of loopback that was free for UDP and TCP a moment ago.
+fn free_port(least: u16) -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port > least && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[test]
+fn the_walk_works_as_printed() {
+    let typed = walk(&readme(), "\n## A walk\n");
+    assert!(typed.len() > 20, "found only {} commands", typed.len());
+    let state = tempfile::tempdir().unwrap();
+    let (_sandbox, address) = sandbox(state.path(), free_port(10_000) - 53);
+    types(&typed, &[("127.0.0.1:8080", address)]);
+}
+
+#[test]
+fn the_services_work_as_printed() {
+    let services = walk(&readme(), "\n## Services\n");
+    assert!(services.len() > 20, "found only {} commands", services.len());
+    // The same shell: who is signed in stands at the beginning of the walk.
+    let mut typed: Vec<Typed> = walk(&readme(), "\n## A walk\n").into_iter().take(4).collect();
+    // Ports that are this test's own, where the daemons have usual ones.
+    let local = || format!("127.0.0.1:{}", free_port(1024));
+    for (path, body) in [
+        ("/dhcp/v4/config", format!("{{\"api_port\":{}}}", free_port(1024))),
+        (
+            "/time/config",
+            format!("{{\"metrics_listen\":\"{}\",\"management_listen\":\"{}\"}}", local(), local()),
+        ),
+    ] {
+        typed.push(Typed { command: format!("api PUT {path} '{body}' > /dev/null"), expected: Vec::new() });
+    }
+    let up = "while [ \"$(api GET /dhcp/status | jq -r .version)\" != 0.16.2 ]; do sleep 0.1; done";
+    typed.push(Typed { command: format!("api POST /dhcp/v4/apply > /dev/null; {up}"), expected: Vec::new() });
+    typed.extend(services);
+    let state = tempfile::tempdir().unwrap();
+    let offset = free_port(10_053) - 53;
+    let (_sandbox, address) = sandbox(state.path(), offset);
+    let dns = (offset + 53).to_string();
+    let places = [("127.0.0.1:8080", address), ("10053", dns), ("8081", free_port(1024).to_string())];
+    types(&typed, &places);
 }
 
 #[test]
