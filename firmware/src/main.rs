@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use aifw::appliance::{StartError, ask, sandbox};
 use aifw::live::syslog::LogRing;
+use aifw::supervisor::guardian;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -21,6 +22,9 @@ enum Command {
     Compile(ask::CompileArguments),
     /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
     Explain(ask::ExplainArguments),
+    /// Stands by a supervisor, by itself: ends what it launched, should it be killed
+    #[command(hide = true)]
+    Guardian,
     /// Print the version
     Version,
 }
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => {
             ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Command::Guardian => {
+            guardian::stand(std::io::stdin().lock());
+            Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
             println!("aifw {}", env!("CARGO_PKG_VERSION"));

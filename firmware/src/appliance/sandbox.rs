@@ -98,6 +98,7 @@ pub fn run(arguments: Arguments) -> Result<(), StartError> {
 async fn serve(arguments: Arguments) -> Result<(), StartError> {
     let stop = stop_signal()?;
     crate::supervisor::become_reaper()?;
+    crate::supervisor::guardian::post(&std::env::current_exe()?)?;
     let state = arguments.state.clone();
     let platform = Arc::new(Sandbox::new(&state));
     let simulator = Arc::new(Simulator::new(Vec::new()));

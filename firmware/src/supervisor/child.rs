@@ -12,6 +12,7 @@ use nix::libc;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, User};
 
+use super::guardian;
 use super::private_run;
 use super::spec::{Limits, ServiceSpec};
 
@@ -49,7 +50,9 @@ pub fn start(spec: &ServiceSpec) -> io::Result<Child> {
             die_with_parent(parent)
         });
     }
-    spawn_on_lasting_thread(command)
+    let child = spawn_on_lasting_thread(command)?;
+    guardian::started(child.id());
+    Ok(child)
 }
 
 /// Sets both limits of a resource; one that may not be raised becomes as high as it may be. libc's own calls, since

@@ -3,6 +3,7 @@
 
 mod backoff;
 mod child;
+pub mod guardian;
 mod log;
 mod private_run;
 mod reaper;

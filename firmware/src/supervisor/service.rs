@@ -375,6 +375,7 @@ impl Service {
         }
         // What the child itself left behind goes with it.
         child::signal_group(pid, Signal::SIGKILL);
+        super::guardian::ended(pid);
         // Its last words are in the pipes. A descendant that left the group may hold them open.
         let heard = async {
             for follower in followers {
