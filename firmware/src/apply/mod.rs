@@ -114,6 +114,10 @@ struct Inner {
     service_turns: [AsyncMutex<()>; 5],
     /// Counts the wishes for an apply soon, by service.
     soon: [std::sync::atomic::AtomicU64; 5],
+    /// One of the wishes of a burst was a restart.
+    restart_soon: [std::sync::atomic::AtomicBool; 5],
+    /// Why the last apply of a service that nobody waited for failed, until one succeeds.
+    soon_error: [Mutex<Option<String>>; 5],
     /// Schedules that were open when the rules were loaded last.
     open: Mutex<BTreeSet<Id>>,
     pending: Mutex<pending::Tracker>,
@@ -139,6 +143,8 @@ impl Applier {
                 services,
                 service_turns: Default::default(),
                 soon: Default::default(),
+                restart_soon: Default::default(),
+                soon_error: Default::default(),
                 open: Mutex::default(),
                 pending: Mutex::default(),
                 pf_status: Mutex::default(),

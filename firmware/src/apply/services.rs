@@ -1,6 +1,7 @@
 //! Applying one service: its part of the stored configuration is taken over into the applied one once the daemon
 //! runs with it (or is stopped, as it says), and pf gets the lines that follow from it.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ impl Applier {
         commit.await.map_err(|error| match error {
             CommitError::Refused(error) | CommitError::Store(error) => error,
         })?;
+        self.note_soon(kind, None);
         report.warnings.extend(self.load_service_lines(&before).await?);
         self.refresh_pending();
         Ok(report)
@@ -88,21 +90,43 @@ impl Applier {
     }
 
     /// As [`Applier::service`], a second from now, for areas that act by themselves on each write: a burst of writes
-    /// is one apply. What goes wrong is logged.
+    /// is one apply. What goes wrong is logged, and told by [`Applier::last_soon_error`]. A restart that is wished for
+    /// in a burst is made whatever the later wishes are; what does not run then is not started for it.
     pub fn service_soon(&self, author: &Author, kind: ServiceKind, wish: Wish) {
         let soon = &self.inner.soon[kind as usize];
         let mine = soon.fetch_add(1, Ordering::Relaxed) + 1;
+        if wish == Wish::Restart {
+            self.inner.restart_soon[kind as usize].store(true, Ordering::Relaxed);
+        }
         let (applier, author) = (self.clone(), author.clone());
         smol::spawn(async move {
             async_io::Timer::after(SOON).await;
             if applier.inner.soon[kind as usize].load(Ordering::Relaxed) != mine {
                 return;
             }
+            let restart = applier.inner.restart_soon[kind as usize].swap(false, Ordering::Relaxed);
+            let running = applier.inner.services.runner(kind).is_running();
+            let stays = wish != Wish::AsConfigured || kind.is_enabled(&applier.inner.store.snapshot().config);
+            let wish = match (restart, running) {
+                (true, true) if stays => Wish::Restart,
+                (true, false) if wish == Wish::Restart => return,
+                _ => wish,
+            };
             if let Err(error) = applier.service(&author, kind, wish, None).await {
                 log::error!("{}: {error}", kind.label());
+                applier.note_soon(kind, Some(error.to_string()));
             }
         })
         .detach();
+    }
+
+    fn note_soon(&self, kind: ServiceKind, error: Option<String>) {
+        *self.inner.soon_error[kind as usize].lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the last [`Applier::service_soon`] failed; `None` when it did not, or the service was applied since.
+    pub fn last_soon_error(&self, kind: ServiceKind) -> Option<String> {
+        self.inner.soon_error[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Compiles a service's part of a configuration and has the daemon's checker look at it; returns warnings.

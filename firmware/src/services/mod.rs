@@ -150,7 +150,7 @@ impl Services {
         // In the order of `ServiceKind::ALL`.
         let daemons: [Arc<dyn Daemon>; 5] = [
             Arc::new(rdns::Rdns::new(leases.clone())),
-            Arc::new(rdhcpd::Rdhcpd::default()),
+            Arc::new(rdhcpd::Rdhcpd::new(setup.supervisor.clone())),
             Arc::new(rtime::Rtime::default()),
             Arc::new(trafficcop::TrafficCop::new(setup.supervisor.clone())),
             Arc::new(ids::Suricata::new(intrusion.clone())),
@@ -217,13 +217,13 @@ impl Services {
 
     /// One look at the leases for [`Services::ddns`]. Blocks.
     pub fn follow_leases(&self, applied: &Config) -> usize {
+        let directory = || self.runner(ServiceKind::Dhcp).places().data;
         if !applied.dhcp_ddns.enabled {
-            return 0;
+            // What was entered while it was on goes.
+            return self.ddns().follow(applied, &[], directory());
         }
         match self.bound_leases(applied) {
-            Some(leases) => {
-                self.ddns().follow(applied, &leases, self.runner(ServiceKind::Dhcp).places().data)
-            }
+            Some(leases) => self.ddns().follow(applied, &leases, directory()),
             None => 0,
         }
     }

@@ -8,6 +8,9 @@ pub struct DhcpClient {
     port: u16,
     mac: [u8; 6],
     pub hostname: Option<String>,
+    client_id: Option<Vec<u8>>,
+    /// The relay that passes on what it sends.
+    relay: Option<Ipv4Addr>,
 }
 
 /// An answer.
@@ -30,7 +33,7 @@ impl DhcpClient {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         let [.., a, b, c, d] = number.to_be_bytes();
-        Self { socket, port, mac: [2, 0, a, b, c, d], hostname: None }
+        Self { socket, port, mac: [2, 0, a, b, c, d], hostname: None, client_id: None, relay: None }
     }
     pub fn with_mac(port: u16, mac: [u8; 6]) -> Self {
         Self { mac, ..Self::new(port, 0) }
@@ -40,16 +43,39 @@ impl DhcpClient {
         self
     }
 
+    pub fn identified(mut self, client_id: &[u8]) -> Self {
+        self.client_id = Some(client_id.to_vec());
+        self
+    }
+    /// Through a relay, which does not listen: the answer is lost.
+    pub fn discover_through(mut self, relay: Ipv4Addr) {
+        self.relay = Some(relay);
+        self.send(1, Ipv4Addr::UNSPECIFIED, &[]);
+    }
+
     fn ask(&self, kind: u8, held: Ipv4Addr, options: &[(u8, Vec<u8>)]) -> Option<Answer> {
+        self.send(kind, held, options);
+        self.receive()
+    }
+
+    fn send(&self, kind: u8, held: Ipv4Addr, options: &[(u8, Vec<u8>)]) {
         let mut packet = vec![0_u8; 236];
         (packet[0], packet[1], packet[2]) = (1, 1, 6);
         packet[4..8].copy_from_slice(&self.mac[2..6]);
         packet[12..16].copy_from_slice(&held.octets());
+        if let Some(relay) = self.relay {
+            packet[3] = 1;
+            packet[24..28].copy_from_slice(&relay.octets());
+        }
         packet[28..34].copy_from_slice(&self.mac);
         packet.extend([99, 130, 83, 99, 53, 1, kind]);
         if let Some(name) = &self.hostname {
             packet.extend([12, name.len() as u8]);
             packet.extend(name.bytes());
+        }
+        if let Some(id) = &self.client_id {
+            packet.extend([61, id.len() as u8]);
+            packet.extend(id);
         }
         packet.extend([55, 8, 1, 3, 6, 15, 42, 44, 67, 119]);
         for (code, value) in options {
@@ -58,6 +84,9 @@ impl DhcpClient {
         }
         packet.push(255);
         self.socket.send_to(&packet, ("127.0.0.1", self.port)).unwrap();
+    }
+
+    fn receive(&self) -> Option<Answer> {
         let mut buffer = [0; 1500];
         let (length, _) = self.socket.recv_from(&mut buffer).ok()?;
         let text = &buffer[..length];

@@ -37,7 +37,7 @@ fn b02_b06_b10_clients_get_the_pool_s_and_the_reserved_address() {
         assert!(rig.file().contains("mac = \"aa:bb:cc:dd:ee:01\""), "{}", rig.file());
         let client = DhcpClient::with_mac(rig.port, [0xaa, 0xbb, 0xcc, 0xdd, 0xee, 1]);
         assert_eq!(client.lease().expect("an answer").address, Ipv4Addr::new(192, 168, 1, 50));
-        let found = rig.get("/v4/leases?mac=aa:bb:cc:dd:ee:01").await;
+        let found = rig.get("/v4/leases?mac=AA-BB-CC-DD-EE-01").await;
         assert_eq!(found["data"][0]["static"], true, "{found} of {}", rig.get("/v4/leases?state=all").await);
         // What the daemon is told of the interface is in pf's anchor.
         let snapshot = rig.app.store.snapshot();
@@ -236,6 +236,156 @@ fn the_gap_of_a_restart_is_measured() {
         }
         println!("restart: an offer at most {} ms after the order", longest.as_millis());
         assert!(longest < Duration::from_secs(5));
+        rig.end().await;
+    });
+}
+
+#[test]
+fn b02_a_relayed_client_gets_its_subnet_s_address_and_an_untrusted_relay_none() {
+    let rig = Rig::new();
+    block_on(async {
+        rig.serve("192.168.1.100", "192.168.1.110").await;
+        let subnet = |network: u8, relays: Value| {
+            json!({ "network": format!("10.{network}.0.0/24"), "pool_start": format!("10.{network}.0.10"),
+                "pool_end": format!("10.{network}.0.20"), "gateway": format!("10.{network}.0.1"), "trusted_relays": relays })
+        };
+        let stored = rig.ok("POST", "/v4/subnets", subnet(8, json!([" 10.0.0.9 "]))).await;
+        assert_eq!(stored["data"]["trusted_relays"], json!(["10.0.0.9"]));
+        rig.ok("POST", "/v4/subnets", subnet(7, json!([]))).await;
+        // There is no pf here, whose part is told as a failure; the daemon's is done.
+        rig.send("POST", "/v4/apply", Value::Null).await;
+        // What they send comes from 127.0.0.1, which the first does not trust.
+        rig.dhcp(31).discover_through(Ipv4Addr::new(10, 8, 0, 1));
+        rig.dhcp(32).discover_through(Ipv4Addr::new(10, 7, 0, 1));
+        let begun = Instant::now();
+        let offered = loop {
+            let offered = rig.get("/v4/leases?state=offered").await["data"].clone();
+            if offered.as_array().is_some_and(|offered| !offered.is_empty()) {
+                break offered;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "no offer");
+            async_io::Timer::after(Duration::from_millis(20)).await;
+        };
+        assert_eq!(offered.as_array().unwrap().len(), 1, "{offered}");
+        assert_eq!(offered[0]["subnet"], "10.7.0.0/24");
+        let metrics = rig.client.get("/dhcp/metrics").send().await.text();
+        assert!(
+            metrics.lines().any(|line| line.contains("untrusted_relay") && line.ends_with(" 1")),
+            "{metrics}"
+        );
+        rig.end().await;
+    });
+}
+
+#[test]
+fn a_reservation_by_client_id_is_its_client_s_and_keeps_its_lease() {
+    let rig = Rig::new();
+    block_on(async {
+        rig.serve("192.168.1.100", "192.168.1.110").await;
+        let mut reserved =
+            json!({ "mac_address": "", "client_id": "FF:00:01:02", "ip_address": "192.168.1.60" });
+        let made = rig.ok("POST", "/v4/reservations", reserved.clone()).await["data"].clone();
+        rig.ok("POST", "/v4/apply", Value::Null).await;
+        let owner = rig.dhcp(41).identified(&[255, 0, 1, 2]);
+        assert_eq!(owner.lease().expect("an answer").address, Ipv4Addr::new(192, 168, 1, 60));
+        let one = format!("/v4/reservations/{}", made["id"].as_str().unwrap());
+        let pid = rig.pid();
+        reserved["hostname"] = json!("owner");
+        rig.ok("PUT", &one, reserved.clone()).await;
+        assert_eq!(
+            rig.get("/v4/leases").await["data"][0]["ip_address"],
+            "192.168.1.60",
+            "its own lease stays"
+        );
+        rig.until("restart", || rig.pid().is_some() && rig.pid() != pid).await;
+        // Somebody else's lease of the address goes, also with the reservation.
+        reserved["client_id"] = json!("ff000103");
+        rig.ok("PUT", &one, reserved).await;
+        assert_eq!(rig.get("/v4/leases").await["data"], json!([]));
+        rig.end().await;
+    });
+}
+
+#[test]
+fn an_api_port_that_another_program_has_is_no_running_server() {
+    let rig = Rig::new();
+    block_on(async {
+        rig.serve("192.168.1.100", "192.168.1.110").await;
+        let pid = rig.pid();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        rig.ok("PUT", "/v4/config", json!({ "api_port": port })).await;
+        rig.until("the failure", || {
+            rig.app.applier.last_soon_error(aifw::config::ServiceKind::Dhcp).is_some()
+        })
+        .await;
+        let status = rig.get("/status").await;
+        assert!(status["last_apply_error"].as_str().unwrap().contains("did not come up"), "{status}");
+        assert_eq!(status["running"], true, "as before");
+        assert_ne!(rig.pid(), pid);
+        let (code, refused) = rig.send("POST", "/v4/apply", Value::Null).await;
+        assert_eq!(code, 500, "{refused}");
+        rig.end().await;
+    });
+}
+
+#[test]
+fn imported_reservations_that_the_daemon_refuses_are_left_out() {
+    let rig = Rig::new();
+    block_on(async {
+        rig.serve("192.168.1.100", "192.168.1.110").await;
+        let made = json!({ "mac_address": "aa:bb:cc:dd:ee:01", "ip_address": "192.168.1.50" });
+        rig.ok("POST", "/v4/reservations", made).await;
+        let mut config = rig.app.store.snapshot().config.clone();
+        let good = (**config.dhcp_reservations.iter().next().unwrap()).clone();
+        for (mac, ip) in [("AA-BB-CC-DD-EE-02", "192.168.1.51"), ("", "192.168.1.52"), ("zz", "192.168.1.53")]
+        {
+            let mut raw = good.clone();
+            raw.id = aifw::config::Id::new_v4();
+            (raw.mac_address, raw.ip_address) = (mac.into(), ip.into());
+            config.dhcp_reservations.insert(raw);
+        }
+        let kind = aifw::config::ServiceKind::Dhcp;
+        let warnings = rig.app.applier.rehearse_service(kind, &config).await.unwrap().join("\n");
+        assert!(
+            warnings.contains("192.168.1.52: left out") && warnings.contains("192.168.1.53: left out"),
+            "{warnings}"
+        );
+        assert!(!warnings.contains("192.168.1.51"), "{warnings}");
+        // DHCPv6, whose port cannot be raised as DHCPv4's is here.
+        let subnet = json!({ "network": "2001:db8::/64", "pool_start": "2001:db8::10", "pool_end": "2001:db8::20", "gateway": "" });
+        let stored = rig.ok("POST", "/v4/subnets", subnet).await;
+        assert!(stored["warning"].as_str().unwrap().contains("2001:db8::/64: left out"), "{stored}");
+        // As above: no pf.
+        rig.send("POST", "/v4/apply", Value::Null).await;
+        assert_eq!(rig.get("/status").await["running"], true);
+        assert!(!rig.file().contains("2001:db8"), "{}", rig.file());
+        rig.end().await;
+    });
+}
+
+#[test]
+fn a_server_started_by_hand_follows_what_is_written() {
+    let rig = Rig::new();
+    block_on(async {
+        rig.serve("192.168.1.100", "192.168.1.110").await;
+        rig.ok("PUT", "/v4/config", json!({ "enabled": false })).await;
+        assert_eq!(rig.pid(), None);
+        // There is no pf here, whose part is told as a failure; the daemon's is done.
+        rig.send("POST", "/start", Value::Null).await;
+        let pid = rig.pid();
+        assert!(pid.is_some());
+        let reserved = json!({ "mac_address": "aa:bb:cc:dd:ee:01", "ip_address": "192.168.1.50" });
+        rig.ok("POST", "/v4/reservations", reserved).await;
+        rig.until("restart", || rig.pid().is_some() && rig.pid() != pid).await;
+        assert!(rig.file().contains("192.168.1.50"));
+        // A lease released and a write right after: the restart is made.
+        let owner = DhcpClient::with_mac(rig.port, [0xaa, 0xbb, 0xcc, 0xdd, 0xee, 1]);
+        assert_eq!(owner.lease().unwrap().address, Ipv4Addr::new(192, 168, 1, 50));
+        let pid = rig.pid();
+        rig.ok("DELETE", "/v4/leases/192.168.1.50", Value::Null).await;
+        rig.ok("PUT", "/v4/config", json!({ "authoritative": false })).await;
+        rig.until("restart", || rig.pid().is_some() && rig.pid() != pid).await;
         rig.end().await;
     });
 }

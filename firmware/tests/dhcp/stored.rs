@@ -179,6 +179,8 @@ fn settings_are_changed_one_by_one_or_not_at_all() {
     block_on(async {
         for (field, body) in [
             ("interfaces", json!({ "interfaces": ["em0; id"] })),
+            ("interfaces", json!({ "interfaces": ["em-1"] })),
+            ("interfaces", json!({ "interfaces": ["nowhere0"] })),
             ("max_lease_time", json!({ "default_lease_time": 7200, "max_lease_time": 3600 })),
             ("ntp_servers", json!({ "ntp_servers": ["a b"] })),
             ("api_port", json!({ "api_port": 80 })),
@@ -259,6 +261,13 @@ fn b15_b16_high_availability_is_stored_and_never_pretended() {
         let (status, refused) =
             rig.send("PUT", "/ha/config", with(&shown, json!({ "peer": "10.0.0.9:9000" }))).await;
         assert_eq!(status, 409, "{refused}");
+        assert_eq!(refused["detail"], refused["error"], "{refused}");
+        assert!(refused["detail"].is_string(), "{refused}");
+        let files =
+            json!({ "tls_cert": "/nowhere/cert", "tls_key": "/nowhere/key", "tls_ca": "/nowhere/ca" });
+        let (status, refused) = rig.send("PUT", "/ha/config", with(&shown, files)).await;
+        assert_eq!(status, 400, "{refused}");
+        assert!(refused["error"].as_str().unwrap().starts_with("tls_cert: "), "{refused}");
     });
 }
 
@@ -285,6 +294,8 @@ fn b17_the_secret_of_updates_is_never_shown() {
         assert_eq!((kept.tsig_secret.expose(), kept.ttl), ("c2VjcmV0LXBsYW50ZWQ=", 60));
         let md5 = rig.ok("PUT", "/ddns", json!({ "tsig_algorithm": "hmac-md5" })).await;
         assert!(md5["warning"].is_string(), "{md5}");
+        let sha1 = rig.ok("PUT", "/ddns", json!({ "tsig_algorithm": "hmac-sha1" })).await;
+        assert!(sha1["warning"].as_str().unwrap().contains("hmac-sha1"), "{sha1}");
         rig.ok("PUT", "/ddns", json!({ "tsig_secret": "", "tsig_key": "" })).await;
         assert_eq!(rig.get("/ddns").await["tsig_secret"], "");
     });

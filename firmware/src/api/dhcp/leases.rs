@@ -12,6 +12,7 @@ use crate::api::services_common::{audit, note};
 use crate::api::{ApiError, Call, Reply, Route};
 use crate::apply::services::Wish;
 use crate::config::Timestamp;
+use crate::config::dhcp::names;
 use crate::services::rdhcpd::Lease;
 
 pub fn routes() -> Vec<Route> {
@@ -83,7 +84,11 @@ async fn list(call: Call) -> Result<Reply, ApiError> {
     let snapshot = call.app.store.snapshot();
     let reserved: HashSet<IpAddr> =
         snapshot.config.dhcp_reservations.iter().filter_map(|one| one.ip_address.parse().ok()).collect();
-    let mac = call.query("mac").map(str::to_lowercase);
+    let mac = match call.query("mac").map(|text| (text, names::mac(text))) {
+        None => None,
+        Some((_, Some(mac))) => Some(mac),
+        Some(_) => return Err(ApiError::bad_request("mac: expected six octets such as 00:11:22:33:44:55")),
+    };
     let wanted = |lease: &Lease| {
         call.query("subnet").is_none_or(|subnet| lease.subnet == subnet)
             && mac.as_ref().is_none_or(|mac| lease.mac.as_ref() == Some(mac))

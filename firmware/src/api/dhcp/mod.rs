@@ -7,6 +7,7 @@ mod remote;
 mod service;
 
 use super::{Access, ApiError, App, Route};
+use crate::apply::services::Wish;
 use crate::config::{Config, Permission, ServiceKind};
 use crate::services::ServiceError;
 use crate::services::rdhcpd::Client;
@@ -33,10 +34,20 @@ async fn ask<T: Send + 'static>(
     answer.map_err(|error| ApiError::new(503, error.to_string()))
 }
 
+/// What a write asks for by itself, with this configuration stored: nothing where the server is off, and that it goes on
+/// where it was started by hand.
+fn wish(app: &App, config: &Config) -> Option<Wish> {
+    match (KIND.is_enabled(config), KIND.is_enabled(&app.store.snapshot().applied)) {
+        (true, _) => Some(Wish::AsConfigured),
+        (false, true) => Some(Wish::Run),
+        (false, false) => None,
+    }
+}
+
 /// Refuses a configuration that the daemon would not start with.
 async fn rehearse(app: &App, config: &Config) -> Result<Vec<String>, ApiError> {
     // Only what is to run can fail to.
-    if !KIND.is_enabled(config) {
+    if wish(app, config).is_none() {
         return Ok(Vec::new());
     }
     Ok(app.applier.rehearse_service(KIND, config).await?)

@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{KIND, READ, WRITE, ask, rehearse};
+use super::{KIND, READ, WRITE, ask, rehearse, wish};
 use crate::api::resource::{Data, Message};
 use crate::api::services_common::audit;
 use crate::api::{ApiError, Call, Reply, Route};
 use crate::apply::services::Wish;
 use crate::config::dhcp::{DhcpReservation, DhcpSubnet, ReservationRequest, SubnetRequest};
 use crate::config::{Config, Id, Timestamp};
+use crate::services::rdhcpd::Lease;
 
 pub fn routes() -> Vec<Route> {
     let subnets = ("/dhcp/v4/subnets", "/dhcp/v4/subnets/{id}");
@@ -90,8 +91,9 @@ async fn change<T: Send + 'static>(
             Ok::<_, ApiError>(done)
         })
         .await?;
-    if KIND.is_enabled(&call.app.store.snapshot().config) {
-        call.app.applier.service_soon(&author, KIND, Wish::AsConfigured);
+    let wish = wish(&call.app, &call.app.store.snapshot().config);
+    if let Some(wish) = wish {
+        call.app.applier.service_soon(&author, KIND, wish);
     }
     Ok((done, warnings))
 }
@@ -172,22 +174,32 @@ fn place(config: &Config, reservation: &DhcpReservation) -> Vec<String> {
     if served { Vec::new() } else { vec![warning()] }
 }
 
-/// Another client's lease of an address that is now reserved goes; that client keeps the address until it renews.
+/// Another client's lease of an address whose reservation has changed goes; that client keeps the address until it
+/// renews.
 async fn take_over(call: &Call, reservation: &DhcpReservation) {
     let Ok(ip) = reservation.ip_address.parse() else { return };
-    let mac = reservation.mac_address.clone();
+    let (mac, id) = (reservation.mac_address.clone(), reservation.client_id.clone());
     let freed = ask(&call.app, move |client| {
         let held = client.leases(Some("bound"))?.into_iter().find(|lease| lease.ip == ip);
         match held {
-            Some(lease) if lease.mac.as_deref() != Some(mac.as_str()) => client.release(ip),
+            Some(lease) if !is_of(&lease, &mac, id.as_deref()) => client.release(ip),
             _ => Ok(false),
         }
     });
-    if let Err(error) = freed.await
-        && error.status != 503
-    {
-        log::warn!("lease of {}: {error}", reservation.ip_address);
+    match freed.await {
+        // The daemon would give the address to anybody until its next start.
+        Ok(true) => call.app.applier.service_soon(&call.author(), KIND, Wish::Restart),
+        Ok(false) => {}
+        Err(error) if error.status == 503 => {}
+        Err(error) => log::warn!("lease of {}: {error}", reservation.ip_address),
     }
+}
+
+/// Whether a lease is that of a reservation's client.
+fn is_of(lease: &Lease, mac: &str, client_id: Option<&str>) -> bool {
+    let same =
+        |held: &Option<String>, own: &str| held.as_deref().is_some_and(|held| held.eq_ignore_ascii_case(own));
+    (!mac.is_empty() && same(&lease.mac, mac)) || client_id.is_some_and(|id| same(&lease.client_id, id))
 }
 
 async fn create_reservation(call: Call) -> Result<Reply, ApiError> {
@@ -228,10 +240,12 @@ async fn replace_reservation(call: Call) -> Result<Reply, ApiError> {
 
 async fn delete_reservation(call: Call) -> Result<Reply, ApiError> {
     let id = id_of(&call, "reservation")?;
-    change(&call, move |config, _| {
+    let (gone, _) = change(&call, move |config, _| {
         let gone = config.dhcp_reservations.remove(&id).ok_or_else(|| missing("reservation", id))?;
-        Ok(((), format!("reservation of {} for {} deleted", gone.ip_address, gone.mac_address)))
+        let what = format!("reservation of {} for {} deleted", gone.ip_address, gone.mac_address);
+        Ok((gone, what))
     })
     .await?;
+    take_over(&call, &gone).await;
     Ok(Reply::message(format!("Reservation {id} deleted")))
 }

@@ -7,7 +7,7 @@ use super::{KIND, READ, WRITE};
 use crate::api::services_common::audit;
 use crate::api::{ApiError, Call, Reply, Route};
 use crate::config::Config;
-use crate::config::dhcp::remote::{MASK, derived};
+use crate::config::dhcp::remote::{MASK, SIGNABLE, derived};
 use crate::config::dhcp::{DdnsRequest, DhcpDdns, DhcpHa, HaRequest};
 
 pub fn routes() -> Vec<Route> {
@@ -38,7 +38,7 @@ pub fn routes() -> Vec<Route> {
 pub struct Warned {
     message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<&'static str>,
+    warning: Option<String>,
 }
 
 /// Settings, the secret being `***` when one is set.
@@ -91,20 +91,23 @@ async fn change_ddns(call: Call) -> Result<Reply, ApiError> {
     let request: DdnsRequest = call.json()?;
     let author = call.author();
     let by = author.clone();
-    let md5 = call
+    let unsigned = call
         .app
         .store
         .commit(&author, move |draft| {
             let settings = request.change(&draft.config.dhcp_ddns)?;
-            let md5 = settings.tsig_algorithm == "hmac-md5" && !settings.tsig_key.is_empty();
+            let signs = settings.tsig_key.is_empty() || SIGNABLE.contains(&settings.tsig_algorithm.as_str());
+            let unsigned = (!signs).then(|| settings.tsig_algorithm.clone());
             draft.audit.push(audit("dhcp", &by, "DDNS settings updated"));
             if settings != *draft.config.dhcp_ddns {
                 draft.config.dhcp_ddns = settings.into();
             }
-            Ok::<_, ApiError>(md5)
+            Ok::<_, ApiError>(unsigned)
         })
         .await?;
-    let warning = md5.then_some("hmac-md5 is weak, and updates cannot be signed with it here: none are sent");
+    let warning = unsigned.map(|algorithm| {
+        format!("{algorithm} is weak, and updates cannot be signed with it here: none are sent")
+    });
     Ok(Reply::json(&Warned { message: "DDNS config updated", warning }))
 }
 
@@ -126,7 +129,8 @@ async fn change_ha(call: Call) -> Result<Reply, ApiError> {
     let request: HaRequest = call.json()?;
     let author = call.author();
     let by = author.clone();
-    let ha = call
+    readable(request.tls_files()).await?;
+    let done = call
         .app
         .store
         .commit(&author, move |draft| {
@@ -137,8 +141,32 @@ async fn change_ha(call: Call) -> Result<Reply, ApiError> {
             }
             Ok::<_, ApiError>(shown(&draft.config))
         })
-        .await?;
-    Ok(Reply::json(&ha))
+        .await
+        .map_err(ApiError::from);
+    match done {
+        Ok(ha) => Ok(Reply::json(&ha)),
+        // The reference's clients read `detail`.
+        Err(error) if error.status == 409 => {
+            let text = &error.message;
+            let body = serde_json::json!({ "error": text, "message": text, "detail": text });
+            Ok(Reply::json(&body).with_status(409))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses files that are not there, or that cannot be read.
+async fn readable(files: Vec<(&'static str, String)>) -> Result<(), ApiError> {
+    let look = move || {
+        files.into_iter().find_map(|(field, path)| {
+            match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+                Ok(kind) if kind.is_file() => None,
+                Ok(_) => Some(format!("{field}: expected a file, which {path} is not")),
+                Err(error) => Some(format!("{field}: expected a file that can be read; {path}: {error}")),
+            }
+        })
+    };
+    blocking::unblock(look).await.map_or(Ok(()), |text| Err(ApiError::bad_request(text)))
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::remote::{HaStatus, ha_now};
-use super::{KIND, READ, WRITE, ask, rehearse};
+use super::{KIND, READ, WRITE, ask, rehearse, wish};
 use crate::api::resource::Data;
 use crate::api::services_common::{LOG_QUERY, audit, note, said};
 use crate::api::{ApiError, Call, Reply, Route};
@@ -73,6 +73,8 @@ pub struct Status {
     ha: Option<HaStatus>,
     pool_stats: Vec<PoolStats>,
     warnings: Vec<String>,
+    /// Why what was written last does not act, if it does not.
+    last_apply_error: Option<String>,
 }
 
 /// Days, hours and minutes.
@@ -109,6 +111,7 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
         ha: running.then(|| ha_now(&call)),
         pool_stats,
         warnings,
+        last_apply_error: call.app.applier.last_soon_error(KIND),
     }))
 }
 
@@ -136,8 +139,7 @@ async fn act(call: Call, word: &'static str, wish: Wish) -> Result<Reply, ApiErr
         Err(error) => {
             let text = format!("DHCP {word} failed: {error}");
             note(&call.app, &author, audit("dhcp", &author, &text)).await?;
-            let refused = matches!(error, ServiceApplyError::Service(ServiceError::Refused(_)));
-            Err(ApiError::new(if refused { 400 } else { 500 }, text))
+            Err(ApiError::new(500, text))
         }
     }
 }
@@ -163,6 +165,7 @@ async fn change(call: Call) -> Result<Reply, ApiError> {
     let request: DhcpGlobalRequest = call.json()?;
     let mut candidate = call.app.store.snapshot().config.clone();
     candidate.dhcp = request.clone().change(&candidate.dhcp)?.into();
+    known_interfaces(&call, &candidate.dhcp).await?;
     let mut warnings = rehearse(&call.app, &candidate).await?;
     let author = call.author();
     let by = author.clone();
@@ -184,10 +187,28 @@ async fn change(call: Call) -> Result<Reply, ApiError> {
         if let Err(error) = call.app.applier.service(&author, KIND, Wish::AsConfigured, None).await {
             warnings.push(error.to_string());
         }
-    } else if KIND.is_enabled(&call.app.store.snapshot().config) {
-        call.app.applier.service_soon(&author, KIND, Wish::AsConfigured);
+    } else if let Some(wish) = wish(&call.app, &call.app.store.snapshot().config) {
+        call.app.applier.service_soon(&author, KIND, wish);
     }
     Ok(acted("DHCP config updated and applied", &warnings))
+}
+
+/// Refuses interfaces that were not selected before and are not there.
+async fn known_interfaces(call: &Call, wanted: &DhcpGlobal) -> Result<(), ApiError> {
+    let before = call.app.store.snapshot().config.dhcp.interfaces.clone();
+    let new: Vec<String> = wanted.interfaces.iter().filter(|name| !before.contains(name)).cloned().collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let runner = call.app.services.runner(KIND).clone();
+    let facts = blocking::unblock(move || runner.facts()).await;
+    let there = |name: &str| facts.interfaces.iter().any(|interface| interface.name.as_str() == name);
+    match new.iter().find(|name| !there(name)) {
+        Some(name) => Err(ApiError::bad_request(format!(
+            "interfaces: expected interfaces of this machine, which has no {name}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn apply(call: Call) -> Result<Reply, ApiError> {
@@ -201,13 +222,22 @@ async fn apply(call: Call) -> Result<Reply, ApiError> {
             },
             &report.warnings,
         )),
-        Err(error @ ServiceApplyError::Service(ServiceError::NotReady { .. })) => {
+        Err(error) => {
+            note(&call.app, &author, audit("dhcp", &author, format!("DHCP apply failed: {error}"))).await?;
+            Err(failed(error))
+        }
+    }
+}
+
+fn failed(error: ServiceApplyError) -> ApiError {
+    match error {
+        error @ ServiceApplyError::Service(ServiceError::NotReady { .. }) => {
             let ServiceApplyError::Service(ServiceError::NotReady { last_lines, .. }) = &error else {
-                return Err(error.into());
+                return error.into();
             };
             let lines: Vec<&str> = last_lines.iter().rev().take(5).rev().map(String::as_str).collect();
-            Err(ApiError::new(500, format!("DHCP apply failed: {error}\n{}", lines.join("\n"))))
+            ApiError::new(500, format!("DHCP apply failed: {error}\n{}", lines.join("\n")))
         }
-        Err(error) => Err(error.into()),
+        error => error.into(),
     }
 }

@@ -13,7 +13,7 @@ use super::anchors::pass_udp;
 use super::{Facts, File};
 use crate::compile::Environment;
 use crate::compile::template::{self, TemplateError};
-use crate::config::dhcp::{DhcpOption, DhcpSubnet, SubnetType};
+use crate::config::dhcp::{DhcpOption, DhcpReservation, DhcpSubnet, SubnetType, is_relay, names as spelling};
 use crate::config::{Config, InterfaceName};
 use crate::pf::ast::*;
 
@@ -79,12 +79,17 @@ pub fn api(config: &Config) -> SocketAddr {
 /// subnet of the first router it finds, and sends through the first interface with an address in any of them.
 pub fn subnets<'a>(config: &'a Config, facts: &Facts) -> Vec<&'a Arc<DhcpSubnet>> {
     let mut subnets: Vec<&Arc<DhcpSubnet>> =
-        config.dhcp_subnets.iter().filter(|subnet| subnet.enabled).collect();
+        config.dhcp_subnets.iter().filter(|subnet| subnet.enabled && !cannot_serve(subnet, facts)).collect();
     subnets.sort_by_key(|subnet| {
         let place = local_place(config, facts, subnet).unwrap_or(usize::MAX);
         (place, subnet.created_at, subnet.id)
     });
     subnets
+}
+
+/// DHCPv6 has no port of its own choice in the daemon: where ports are raised (a sandbox), it would not start.
+fn cannot_serve(subnet: &DhcpSubnet, facts: &Facts) -> bool {
+    matches!(subnet.net(), Some(IpNet::V6(_))) && facts.listen.port(SERVER6) != SERVER6
 }
 
 /// Place of the interface that has an address in a subnet, among the selected interfaces or, when none is selected,
@@ -146,12 +151,14 @@ fn compiled(config: &Config, subnet: &DhcpSubnet, resolved: &BTreeMap<Arc<str>, 
         });
         servers.filter(IpAddr::is_ipv4).collect()
     };
-    let mut reservations: Vec<_> = config
+    let reservations: Vec<_> = config
         .dhcp_reservations
         .iter()
         .filter(|reservation| reservation.subnet(config).is_some_and(|own| own.id == subnet.id))
         .collect();
-    reservations.sort_by_key(|reservation| reservation.ip_address.parse::<IpAddr>().ok());
+    let mut reservations: Vec<Reservation> =
+        reservations.into_iter().filter_map(|one| usable(one, subnet)).collect();
+    reservations.sort_by_key(|reservation| reservation.ip.parse::<IpAddr>().ok());
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Subnet {
         network: subnet.network.clone(),
@@ -169,18 +176,40 @@ fn compiled(config: &Config, subnet: &DhcpSubnet, resolved: &BTreeMap<Arc<str>, 
             .unwrap_or_else(|| global.dns_servers.iter().filter_map(|text| text.parse().ok()).collect()),
         ntp: addresses(&subnet.ntp_servers).unwrap_or_else(ntp),
         domain: subnet.domain_name.clone().or_else(|| some(&global.domain_name)),
-        trusted_relays: subnet.trusted_relays.clone(),
-        reservations: reservations
-            .into_iter()
-            .map(|reservation| Reservation {
-                ip: reservation.ip_address.clone(),
-                mac: some(&reservation.mac_address),
-                client_id: reservation.client_id.clone(),
-                hostname: reservation.hostname.clone(),
-            })
-            .collect(),
+        trusted_relays: trusted(subnet),
+        reservations,
         options: if is_v4 { options(config, subnet) } else { Vec::new() },
     }
+}
+
+/// What no relay sends from. It stands for the relays of a list without any that could be meant: the daemon takes an
+/// empty list for all of them.
+const NOBODY: &str = "255.255.255.255";
+
+fn relays(subnet: &DhcpSubnet) -> impl Iterator<Item = &str> {
+    subnet.trusted_relays.iter().map(|relay| relay.trim()).filter(|relay| is_relay(relay))
+}
+
+fn trusted(subnet: &DhcpSubnet) -> Vec<String> {
+    let valid: Vec<String> = relays(subnet).map(str::to_owned).collect();
+    match valid.is_empty() && !subnet.trusted_relays.is_empty() {
+        true => vec![NOBODY.to_owned()],
+        false => valid,
+    }
+}
+
+/// A reservation as the daemon takes it; `None` for one (imported, say) for which it would refuse its whole file.
+fn usable(reservation: &DhcpReservation, subnet: &DhcpSubnet) -> Option<Reservation> {
+    let ip: IpAddr = reservation.ip_address.trim().parse().ok()?;
+    let mac = spelling::mac(reservation.mac_address.trim());
+    let client_id = reservation.client_id.as_deref().and_then(spelling::client_id);
+    let inside = subnet.net().is_some_and(|network| network.contains(&ip));
+    (inside && (mac.is_some() || client_id.is_some())).then(|| Reservation {
+        ip: ip.to_string(),
+        mac,
+        client_id,
+        hostname: reservation.hostname.clone(),
+    })
 }
 
 /// The subnet's own options, and those that the settings of the whole server mean (RFC 2132, RFC 3397).
@@ -264,9 +293,30 @@ pub fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
         ));
     }
     for reservation in config.dhcp_reservations.iter() {
-        if reservation.subnet(config).is_none_or(|subnet| !subnet.enabled) {
-            warnings
-                .push(format!("reservation {}: no enabled subnet has this address", reservation.ip_address));
+        let of = &reservation.ip_address;
+        match reservation.subnet(config).filter(|subnet| subnet.enabled) {
+            None => warnings.push(format!("reservation {of}: no enabled subnet has this address")),
+            Some(subnet) if usable(reservation, subnet).is_none() => warnings.push(format!(
+                "reservation {of}: left out, since it has no valid client or an address of another network"
+            )),
+            Some(subnet) if matches!(subnet.net(), Some(IpNet::V6(_))) => {
+                warnings.push(format!("reservation {of}: the daemon's DHCPv6 knows no reservations"));
+            }
+            Some(_) => {}
+        }
+    }
+    for subnet in config.dhcp_subnets.iter().filter(|subnet| subnet.enabled) {
+        let network = &subnet.network;
+        if cannot_serve(subnet, facts) {
+            warnings.push(format!("{network}: left out, since DHCPv6 has no port but {SERVER6}"));
+        }
+        if matches!(subnet.net(), Some(IpNet::V6(_))) && !subnet.options.is_empty() {
+            warnings.push(format!("{network}: options are DHCPv4's, and left out"));
+        }
+        if relays(subnet).count() != subnet.trusted_relays.len() {
+            warnings.push(format!(
+                "{network}: trusted_relays has entries that are no IPv4 addresses; none of them is trusted"
+            ));
         }
     }
     let v6 =
@@ -300,7 +350,7 @@ pub fn rules(config: &Config, _: &Environment) -> Ruleset {
             .dhcp_subnets
             .iter()
             .filter(|subnet| subnet.enabled && config.dhcp.accept_relayed)
-            .flat_map(|subnet| &subnet.trusted_relays)
+            .flat_map(|subnet| relays(subnet))
             .filter_map(|relay| relay.parse::<IpAddr>().ok().map(IpNet::from))
             .collect();
         relays.sort();

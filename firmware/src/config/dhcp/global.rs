@@ -74,6 +74,9 @@ impl DhcpGlobal {
     fn check(&self) -> Result<(), Invalid> {
         for name in &self.interfaces {
             InterfaceName::new(name).map_err(|bad| bad.field("interfaces"))?;
+            if name.contains('-') {
+                return Err(Invalid::new("interfaces", "expected letters, digits, '_' and '.'"));
+            }
         }
         let lease = 60..=31_536_000;
         let expected = |field, what| Invalid::new(field, format!("expected {what}"));

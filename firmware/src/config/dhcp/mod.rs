@@ -256,7 +256,12 @@ pub fn is_relay(text: &str) -> bool {
 impl DhcpSubnet {
     /// Without the relays and options that no server would take.
     pub fn without_invalid_entries(mut self) -> Self {
-        self.trusted_relays.retain(|relay| is_relay(relay));
+        let relays = self.trusted_relays.iter().map(|relay| relay.trim());
+        let valid: Vec<String> = relays.filter(|relay| is_relay(relay)).map(str::to_owned).collect();
+        // A list without entries would trust every relay.
+        if !valid.is_empty() {
+            self.trusted_relays = valid;
+        }
         let mut seen = [false; 256];
         self.options.retain(|option| {
             option.check().is_ok() && !std::mem::replace(&mut seen[usize::from(option.code)], true)

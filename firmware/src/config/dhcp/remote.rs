@@ -17,6 +17,9 @@ pub const ALGORITHMS: [&str; 6] =
 const DNS_PORT: u16 = 53;
 const PEER_PORT: u16 = 9000;
 
+/// Those that updates can be signed with here.
+pub const SIGNABLE: [&str; 3] = ["hmac-sha256", "hmac-sha384", "hmac-sha512"];
+
 /// Settings to change; what is left out stays.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -142,6 +145,18 @@ fn is_place(text: &str) -> bool {
 }
 
 impl HaRequest {
+    /// The TLS files that it names, by field.
+    pub fn tls_files(&self) -> Vec<(&'static str, String)> {
+        let files = [("tls_cert", &self.tls_cert), ("tls_key", &self.tls_key), ("tls_ca", &self.tls_ca)];
+        let named = |(field, path): (&'static str, &Option<String>)| {
+            path.as_deref()
+                .map(str::trim)
+                .filter(|path| path.starts_with('/'))
+                .map(|path| (field, path.to_owned()))
+        };
+        files.into_iter().filter_map(named).collect()
+    }
+
     /// The settings, where the cluster does not derive the peers (`derived`), which then may not be others.
     pub fn settings(self, derived: Option<&Derived>) -> Result<DhcpHa, Refusal> {
         let text =

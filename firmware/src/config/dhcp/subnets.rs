@@ -86,7 +86,12 @@ impl SubnetRequest {
             delegated_length: self.delegated_length,
             enabled: self.enabled.unwrap_or(true),
             description: text(self.description),
-            trusted_relays: self.trusted_relays.unwrap_or_default(),
+            trusted_relays: self
+                .trusted_relays
+                .unwrap_or_default()
+                .iter()
+                .map(|relay| relay.trim().to_owned())
+                .collect(),
             ntp_servers: joined(self.ntp_servers),
             options: self.options.unwrap_or_default(),
             created_at: stored.map_or(now, |subnet| subnet.created_at),

@@ -1,6 +1,6 @@
 //! The daemon's own HTTP API, on loopback and with its key. Blocking.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -68,17 +68,23 @@ pub struct PoolStats {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Health {
     pub version: String,
+    /// What no other program's `/health` tells.
+    pub ha_mode: String,
 }
 
 impl Client {
     /// For a daemon that runs with this configuration.
     pub fn new(config: &Config, places: &Places) -> Result<Self, ServiceError> {
+        Ok(Self::at(dhcp::api(config), api_key(places)?, Duration::from_secs(3)))
+    }
+
+    pub(super) fn at(place: SocketAddr, key: String, patience: Duration) -> Self {
         let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(3)))
+            .timeout_global(Some(patience))
             .http_status_as_error(false)
             .build()
             .into();
-        Ok(Self { agent, base: format!("http://{}", dhcp::api(config)), key: api_key(places)? })
+        Self { agent, base: format!("http://{place}"), key }
     }
 
     fn unreachable(reason: impl std::fmt::Display) -> ServiceError {
@@ -122,12 +128,15 @@ impl Client {
     pub fn leases(&self, state: Option<&str>) -> Result<Vec<Lease>, ServiceError> {
         let filter = state.map(|state| format!("&state={state}")).unwrap_or_default();
         let mut all = Vec::new();
+        // Leases come and go between two parts, so that one may stand in both.
+        let mut seen = std::collections::HashSet::new();
+        let mut offset = 0;
         loop {
-            let offset = all.len();
             let part: Vec<Lease> =
                 self.json(&format!("/api/v1/leases?limit={PAGE}&offset={offset}{filter}"))?;
             let last = part.len() < PAGE;
-            all.extend(part);
+            offset += part.len();
+            all.extend(part.into_iter().filter(|lease| seen.insert(lease.ip)));
             if last {
                 return Ok(all);
             }

@@ -2,14 +2,14 @@
 //! daemon itself sends none. Only what was entered from here is ever replaced or removed: a name that somebody else
 //! has stays theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, ResponseCode, update_message};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode, update_message};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, TSigner};
@@ -36,60 +36,109 @@ pub enum UpdateError {
     Refused { server: SocketAddr, code: ResponseCode },
     #[error("{server} does not answer")]
     NoAnswer { server: SocketAddr },
+    /// It may be anybody's; a wrong key is the likeliest reason.
+    #[error("{server} answers {code}, not signed with the key")]
+    Unsigned { server: SocketAddr, code: ResponseCode },
     #[error("{0}")]
     Settings(String),
 }
 
-/// What was entered: the name and the time to live.
+/// What was entered, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entered {
     name: String,
     ttl: u32,
+    /// The zone of `name`; empty where an earlier version did not note it.
+    #[serde(default)]
+    zone: String,
+    /// The update was sent, and no answer has come yet.
+    #[serde(default)]
+    doubtful: bool,
     /// The reverse zone has it, too.
     reverse: bool,
+    #[serde(default)]
+    reverse_zone: String,
+}
+
+/// An update that failed, and is not tried again before `until`.
+#[derive(Debug)]
+struct Waiting {
+    name: String,
+    /// It was a removal.
+    goes: bool,
+    until: Instant,
+    pause: Duration,
+    error: String,
+}
+
+impl Waiting {
+    fn is(&self, name: &str, goes: bool) -> bool {
+        (self.name.as_str(), self.goes) == (name, goes)
+    }
 }
 
 /// Keeps the DNS as the leases are.
 #[derive(Debug, Default)]
 pub struct Ddns {
-    state: Mutex<State>,
+    /// Held while the server is asked, which takes as long as it takes.
+    work: Mutex<State>,
+    last_error: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// By address; `None` until it was read from the disk.
     entered: Option<BTreeMap<IpAddr, Entered>>,
-    last_error: Option<String>,
+    waiting: BTreeMap<IpAddr, Waiting>,
+    settings: Option<DhcpDdns>,
 }
 
 impl Ddns {
-    /// Why the last update failed, if it did.
+    /// Why the last update failed, if it did. Does not wait for one that is under way.
     pub fn last_error(&self) -> Option<String> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).last_error.clone()
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Enters and removes what the leases (all of them that are bound) ask for. `directory` keeps what was entered.
-    /// Blocks; returns the number of updates made.
+    /// Enters and removes what the leases (all of them that are bound) ask for; removes everything when the settings
+    /// are off. `directory` keeps what was entered. Blocks; returns the number of updates made.
     pub fn follow(&self, config: &Config, leases: &[Lease], directory: PathBuf) -> usize {
         let path = directory.join("ddns.json");
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = &*config.dhcp_ddns;
+        let mut state = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let mut entered = state.entered.take().unwrap_or_else(|| read().unwrap_or_default());
-        let before = entered.clone();
-        let outcome = Updater::new(&config.dhcp_ddns)
-            .and_then(|updater| follow(&updater, &wanted(config, leases), &mut entered));
-        state.last_error = outcome.as_ref().err().map(ToString::to_string);
-        if let Err(error) = &outcome {
-            log::warn!("DDNS: {error}");
+        if state.settings.as_ref() != Some(settings) {
+            // What failed with other settings may not with these.
+            state.waiting.clear();
+            state.settings = Some(settings.clone());
         }
-        if entered != before
-            && let Ok(text) = serde_json::to_vec(&entered)
-            && let Err(error) = files::write(&path, &text, 0o600)
+        let wanted = if settings.enabled { wanted(config, leases) } else { BTreeMap::new() };
+        let mut made = 0;
+        let mut error = None;
+        if settings.enabled || (!entered.is_empty() && !settings.dns_server.is_empty()) {
+            let keep = |entered: &BTreeMap<IpAddr, Entered>| {
+                let text = serde_json::to_vec(entered).unwrap_or_default();
+                if let Err(error) = files::write(&path, &text, 0o600) {
+                    log::warn!("DDNS: {error}");
+                }
+            };
+            match Updater::new(settings) {
+                Ok(updater) => made = follow(&updater, &wanted, &mut entered, &mut state.waiting, &keep),
+                Err(bad) => error = Some(bad.to_string()),
+            }
+        } else {
+            state.waiting.clear();
+        }
+        state.entered = Some(entered);
+        let error = error.or_else(|| state.waiting.values().next().map(|waiting| waiting.error.clone()));
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != error
+            && let Some(error) = &error
         {
             log::warn!("DDNS: {error}");
         }
-        state.entered = Some(entered);
-        outcome.unwrap_or(0)
+        *last = error;
+        made
     }
 }
 
@@ -121,43 +170,64 @@ fn wanted(config: &Config, leases: &[Lease]) -> BTreeMap<IpAddr, String> {
     owner.into_iter().map(|((label, _), ip)| (ip, label)).collect()
 }
 
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// One round: what is gone first, then what is new. `keep` writes down what was entered, before and after each update.
+/// A server that does not answer ends the round.
 fn follow(
     updater: &Updater,
     wanted: &BTreeMap<IpAddr, String>,
     entered: &mut BTreeMap<IpAddr, Entered>,
-) -> Result<usize, UpdateError> {
+    waiting: &mut BTreeMap<IpAddr, Waiting>,
+    keep: &dyn Fn(&BTreeMap<IpAddr, Entered>),
+) -> usize {
     let full = |label: &str| format!("{label}.{}", updater.forward.to_utf8());
+    let now = Instant::now();
+    waiting.retain(|ip, _| wanted.contains_key(ip) || entered.contains_key(ip));
+    let ips: BTreeSet<IpAddr> = entered.keys().chain(wanted.keys()).copied().collect();
     let mut made = 0;
-    let mut failure = None;
-    let gone: Vec<IpAddr> = entered
-        .iter()
-        .filter(|(ip, known)| wanted.get(ip).is_none_or(|label| full(label) != known.name))
-        .map(|(ip, _)| *ip)
-        .collect();
-    for ip in gone {
-        if let Some(known) = entered.get(&ip) {
-            match updater.remove(ip, known) {
-                Ok(()) => {
-                    entered.remove(&ip);
-                    made += 1;
-                }
-                Err(error) => failure = Some(error),
-            }
-        }
-    }
-    for (ip, label) in wanted {
-        if entered.contains_key(ip) {
+    let is_gone = |ip: &IpAddr, entered: &BTreeMap<IpAddr, Entered>| {
+        let stays = |known: &Entered| {
+            wanted.get(ip).is_some_and(|label| full(label) == known.name) && updater.points(*ip, known)
+        };
+        entered.get(ip).is_some_and(|known| !stays(known))
+    };
+    // A name that goes may be another address's from now on.
+    let (gone, others): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(|ip| is_gone(ip, entered));
+    for ip in
+        gone.iter().copied().chain(others).chain(gone.iter().copied().filter(|ip| wanted.contains_key(ip)))
+    {
+        let goes = is_gone(&ip, entered);
+        let name = match (goes, wanted.get(&ip), entered.get(&ip)) {
+            (false, Some(label), _) => full(label),
+            (_, _, Some(known)) => known.name.clone(),
+            _ => continue,
+        };
+        if waiting.get(&ip).is_some_and(|held| held.is(&name, goes) && held.until > now) {
             continue;
         }
-        match updater.enter(*ip, &full(label)) {
-            Ok(known) => {
-                entered.insert(*ip, known);
-                made += 1;
+        let outcome = match goes {
+            true => updater.remove(ip, entered, keep),
+            false => updater.enter(ip, &name, entered, keep),
+        };
+        match outcome {
+            Ok(updates) => {
+                waiting.remove(&ip);
+                made += updates;
             }
-            Err(error) => failure = Some(error),
+            Err(error) => {
+                let before = waiting.get(&ip).filter(|held| held.is(&name, goes)).map(|held| held.pause * 2);
+                let pause = before.unwrap_or(FIRST_PAUSE).min(LONGEST_PAUSE);
+                let held = Waiting { name, goes, until: now + pause, pause, error: error.to_string() };
+                waiting.insert(ip, held);
+                if matches!(error, UpdateError::NoAnswer { .. } | UpdateError::Unsigned { .. }) {
+                    break;
+                }
+            }
         }
     }
-    failure.map_or(Ok(made), Err)
+    made
 }
 
 /// Sends updates.
@@ -219,78 +289,201 @@ impl Updater {
             IpAddr::V4(ip) => RData::A(A(ip)),
             IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
         };
-        let pointer = Name::from(ip);
-        let zone = self.reverse[usize::from(ip.is_ipv6())].clone().filter(|zone| zone.zone_of(&pointer));
+        let pointer = self.pointer(ip, name, ttl)?;
         Ok(Records {
-            forward: Record::from_rdata(own.clone(), ttl, data).into(),
-            reverse: zone.map(|zone| (zone, Record::from_rdata(pointer, ttl, RData::PTR(PTR(own))).into())),
+            forward: Record::from_rdata(own, ttl, data).into(),
+            reverse: self.zone_of_pointer(ip).map(|zone| (zone, pointer)),
         })
     }
 
-    /// Enters a name and an address that have no record yet.
-    fn enter(&self, ip: IpAddr, name: &str) -> Result<Entered, UpdateError> {
-        let records = self.records(ip, name, self.ttl)?;
-        let own = records.forward.name().clone();
-        match self.send(|| update_message::create(records.forward.clone(), self.forward.clone(), false))? {
-            ResponseCode::NoError => {}
-            ResponseCode::YXRRSet | ResponseCode::YXDomain => return Err(UpdateError::Taken(own)),
-            code => return Err(UpdateError::Refused { server: self.server, code }),
-        }
-        let mut reverse = false;
-        if let Some((zone, record)) = records.reverse {
-            // The address is ours to give, so its old name goes.
-            let old = Record::update0(record.name().clone(), 0, record.record_type()).into_record_of_rdata();
-            self.done(|| update_message::delete_rrset(old.clone(), zone.clone(), false))?;
-            self.done(|| update_message::append(record.clone(), zone.clone(), false, false))?;
-            reverse = true;
-        }
-        Ok(Entered { name: name.to_owned(), ttl: self.ttl, reverse })
+    fn pointer(&self, ip: IpAddr, name: &str, ttl: u32) -> Result<RecordSet, UpdateError> {
+        let bad = |error: hickory_proto::ProtoError| UpdateError::Settings(format!("{name}: {error}"));
+        let own = Name::from_str(name).map_err(bad)?;
+        Ok(Record::from_rdata(Name::from(ip), ttl, RData::PTR(PTR(own))).into())
     }
 
-    /// Removes exactly what was entered.
-    fn remove(&self, ip: IpAddr, known: &Entered) -> Result<(), UpdateError> {
+    /// Whether what the reverse zones were told is what these settings mean.
+    fn points(&self, ip: IpAddr, known: &Entered) -> bool {
+        known.reverse_zone.is_empty()
+            || self.zone_of_pointer(ip).is_some_and(|zone| zone.to_utf8() == known.reverse_zone)
+    }
+
+    fn zone_of_pointer(&self, ip: IpAddr) -> Option<Name> {
+        self.reverse[usize::from(ip.is_ipv6())].clone().filter(|zone| zone.zone_of(&Name::from(ip)))
+    }
+
+    /// Enters a name and an address that have no record yet, or what of them is missing; returns 1, or 0 where all was
+    /// there. What is sent is noted before: an answer that does not come leaves a record that is ours all the same.
+    fn enter(
+        &self,
+        ip: IpAddr,
+        name: &str,
+        entered: &mut BTreeMap<IpAddr, Entered>,
+        keep: &dyn Fn(&BTreeMap<IpAddr, Entered>),
+    ) -> Result<usize, UpdateError> {
+        let records = self.records(ip, name, self.ttl)?;
+        let before = entered.get(&ip).cloned();
+        let mut known = before.clone().unwrap_or_else(|| Entered {
+            name: name.to_owned(),
+            ttl: self.ttl,
+            zone: self.forward.to_utf8(),
+            doubtful: true,
+            reverse: false,
+            reverse_zone: String::new(),
+        });
+        if known.doubtful {
+            entered.insert(ip, known.clone());
+            keep(entered);
+            match self.create(&records.forward, &self.forward, before.is_some()) {
+                Ok(()) => {}
+                Err(error @ (UpdateError::NoAnswer { .. } | UpdateError::Unsigned { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    entered.remove(&ip);
+                    keep(entered);
+                    return Err(error);
+                }
+            }
+            known.doubtful = false;
+            entered.insert(ip, known.clone());
+            keep(entered);
+        }
+        if let Some((zone, record)) = records.reverse.filter(|_| !known.reverse) {
+            // An earlier try may have been lost.
+            let again = !known.reverse_zone.is_empty();
+            known.reverse_zone = zone.to_utf8();
+            entered.insert(ip, known.clone());
+            keep(entered);
+            match self.create(&record, &zone, again) {
+                Ok(()) => known.reverse = true,
+                Err(error @ (UpdateError::NoAnswer { .. } | UpdateError::Unsigned { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    known.reverse_zone.clear();
+                    entered.insert(ip, known);
+                    keep(entered);
+                    return Err(error);
+                }
+            }
+        }
+        let made = usize::from(before.as_ref() != Some(&known));
+        entered.insert(ip, known);
+        if made > 0 {
+            keep(entered);
+        }
+        Ok(made)
+    }
+
+    /// Adds a record where there is none of its name and type. Where an earlier try may have arrived (`again`, or an
+    /// answer of this one was lost), exactly this record is ours.
+    fn create(&self, record: &RecordSet, zone: &Name, again: bool) -> Result<(), UpdateError> {
+        let (code, resent) = self.send(|| update_message::create(record.clone(), zone.clone(), false))?;
+        let refused = |code| Err(UpdateError::Refused { server: self.server, code });
+        match code {
+            ResponseCode::NoError => Ok(()),
+            ResponseCode::YXRRSet | ResponseCode::YXDomain if again || resent => {
+                let same =
+                    || update_message::compare_and_swap(record.clone(), record.clone(), zone.clone(), false);
+                match self.send(same)?.0 {
+                    ResponseCode::NoError => Ok(()),
+                    ResponseCode::NXRRSet | ResponseCode::NXDomain => {
+                        Err(UpdateError::Taken(record.name().clone()))
+                    }
+                    code => refused(code),
+                }
+            }
+            ResponseCode::YXRRSet | ResponseCode::YXDomain => Err(UpdateError::Taken(record.name().clone())),
+            code => refused(code),
+        }
+    }
+
+    /// Removes exactly what was entered, from the zones that it was entered in.
+    fn remove(
+        &self,
+        ip: IpAddr,
+        entered: &mut BTreeMap<IpAddr, Entered>,
+        keep: &dyn Fn(&BTreeMap<IpAddr, Entered>),
+    ) -> Result<usize, UpdateError> {
+        let Some(known) = entered.get(&ip).cloned() else { return Ok(0) };
         let records = self.records(ip, &known.name, known.ttl)?;
-        if self.forward.zone_of(records.forward.name()) {
-            self.done(|| {
-                update_message::delete_by_rdata(records.forward.clone(), self.forward.clone(), false)
-            })?;
+        let zone = |text: &str| Name::from_str(text).ok().filter(|_| !text.is_empty());
+        let forward = zone(&known.zone).unwrap_or_else(|| self.forward.clone());
+        if forward.zone_of(records.forward.name()) {
+            self.done(|| update_message::delete_by_rdata(records.forward.clone(), forward.clone(), false))?;
         }
-        if let Some((zone, record)) = records.reverse.filter(|_| known.reverse) {
-            self.done(|| update_message::delete_by_rdata(record.clone(), zone.clone(), false))?;
+        let reverse =
+            zone(&known.reverse_zone).or_else(|| self.zone_of_pointer(ip).filter(|_| known.reverse));
+        if let Some(zone) = reverse {
+            let record = self.pointer(ip, &known.name, known.ttl)?;
+            match self.done(|| update_message::delete_by_rdata(record.clone(), zone.clone(), false)) {
+                // It may never have been there.
+                Err(UpdateError::Refused { .. }) if !known.reverse => {}
+                outcome => outcome?,
+            }
         }
-        Ok(())
+        entered.remove(&ip);
+        keep(entered);
+        Ok(1)
     }
 
     fn done(&self, message: impl Fn() -> Message) -> Result<(), UpdateError> {
-        match self.send(message)? {
+        match self.send(message)?.0 {
             ResponseCode::NoError => Ok(()),
             code => Err(UpdateError::Refused { server: self.server, code }),
         }
     }
 
-    /// Sends an update, three times if need be; returns what the server says.
-    fn send(&self, message: impl Fn() -> Message) -> Result<ResponseCode, UpdateError> {
+    /// Sends an update, three times if need be; returns what the server says, and whether it was sent more than once.
+    /// With a key, only an answer that is signed with it counts (RFC 8945 §5.3).
+    fn send(&self, message: impl Fn() -> Message) -> Result<(ResponseCode, bool), UpdateError> {
         let fault = |error: &dyn std::fmt::Display| UpdateError::Settings(error.to_string());
         let any = if self.server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).map_err(|error| fault(&error))?;
         socket.connect(self.server).map_err(|error| fault(&error))?;
-        socket.set_read_timeout(Some(PATIENCE)).map_err(|error| fault(&error))?;
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             let mut message = message();
+            let mut verifier = None;
             if let Some(signer) = &self.signer {
                 let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-                message.finalize(signer, now).map_err(|error| fault(&error))?;
+                verifier = message.finalize(signer, now).map_err(|error| fault(&error))?;
             }
             let bytes = message.to_vec().map_err(|error| fault(&error))?;
             let id = message.metadata.id;
-            let mut answer = [0; LARGEST];
-            // A port that nobody has answers with an error: no answer, as silence.
-            let received = socket.send(&bytes).and_then(|_| socket.recv(&mut answer));
-            if let Ok(length) = received
-                && let Ok(answer) = Message::from_vec(&answer[..length])
-                && answer.metadata.id == id
-            {
-                return Ok(answer.metadata.response_code);
+            if socket.send(&bytes).is_err() {
+                // A port that nobody has answers with an error: no answer, as silence.
+                continue;
+            }
+            let until = Instant::now() + PATIENCE;
+            let mut unsigned = None;
+            let mut buffer = [0; LARGEST];
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                socket.set_read_timeout(Some(left)).map_err(|error| fault(&error))?;
+                let Ok(length) = socket.recv(&mut buffer) else { break };
+                let bytes = &buffer[..length];
+                let Ok(answer) = Message::from_vec(bytes) else { continue };
+                let head = &answer.metadata;
+                if head.id != id
+                    || head.message_type != MessageType::Response
+                    || head.op_code != OpCode::Update
+                {
+                    continue;
+                }
+                let code = head.response_code;
+                let signed = verifier.as_mut().is_none_or(|verifier| verifier.verify(bytes).is_ok());
+                if signed {
+                    return Ok((code, attempt > 0));
+                }
+                // Another may still come that is the server's own.
+                unsigned = Some(code);
+            }
+            if let Some(code) = unsigned {
+                return Err(UpdateError::Unsigned { server: self.server, code });
             }
         }
         Err(UpdateError::NoAnswer { server: self.server })

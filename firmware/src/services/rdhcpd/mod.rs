@@ -3,6 +3,7 @@
 
 mod client;
 pub mod ddns;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +17,7 @@ pub use client::{Client, Lease, PoolStats};
 use super::{Daemon, ServiceError, api_key, base_spec, files, rtime};
 use crate::compile::services::{Artifacts, Facts, Places, dhcp};
 use crate::config::{Config, ServiceKind};
-use crate::supervisor::{Listening, Liveness, ServiceSpec};
+use crate::supervisor::{Liveness, ServiceSpec, Supervisor};
 use crate::tool::{Tool, ToolError};
 
 const FILE: &str = "config.toml";
@@ -24,18 +25,27 @@ const FILE: &str = "config.toml";
 const PORT: u16 = 67;
 /// How long names of time servers count as resolved.
 const FRESH: Duration = Duration::from_secs(60);
+/// Checked by rDHCP 0.16.2 after everything else, and then refused.
+const MISSING_MODE: &str = "mode = \"active-active\"\npeer = \"127.0.0.1:9000\"\ntls_insecure = true";
+const PASSED: &str = "HA mode is not yet implemented";
 /// A dry start that is still running then has passed.
 const DRY_START: Duration = Duration::from_secs(2);
 
 type Resolved = BTreeMap<Arc<str>, Vec<IpAddr>>;
+/// When, what was asked for, and the answer.
+type Held = (Instant, Vec<Arc<str>>, Resolved);
 
 /// The DHCP server.
-#[derive(Default)]
 pub struct Rdhcpd {
-    resolved: Mutex<Option<(Instant, Vec<Arc<str>>, Resolved)>>,
+    supervisor: Supervisor,
+    resolved: Mutex<Option<Held>>,
 }
 
 impl Rdhcpd {
+    pub fn new(supervisor: Supervisor) -> Self {
+        Self { supervisor, resolved: Mutex::default() }
+    }
+
     fn resolved(&self, names: Vec<Arc<str>>) -> Resolved {
         let mut held = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
@@ -76,8 +86,9 @@ impl Daemon for Rdhcpd {
         })
     }
 
-    /// There is no checker: it is started dry, as nobody, who may neither take its lock nor bind its port. It reads
-    /// and checks its file before either.
+    /// There is no checker: it is started dry, as nobody, who may not take its lock. The copy asks for a mode that
+    /// this version checks but does not have, so that it ends by itself before it opens a socket, having read and
+    /// checked its file and built its pools.
     fn check(&self, program: &Path, artifacts: &Artifacts, _: &Places) -> Result<(), ServiceError> {
         let Some(file) = artifacts.files.first().filter(|_| artifacts.fact("subnets") != "0") else {
             return Ok(());
@@ -87,11 +98,10 @@ impl Daemon for Rdhcpd {
         let text = String::from_utf8_lossy(&file.bytes);
         let leases = directory.0.join("leases").display().to_string();
         let secret = |line: &&str| !line.starts_with("api_key = ") && !line.starts_with("listen = ");
-        let lines = text.lines().filter(|line| *line != "[api]").filter(secret).map(|line| {
-            match line.starts_with("lease_db = ") {
-                true => format!("lease_db = {leases:?}"),
-                false => line.to_owned(),
-            }
+        let lines = text.lines().filter(|line| *line != "[api]").filter(secret).map(|line| match line {
+            "mode = \"standalone\"" => MISSING_MODE.to_owned(),
+            line if line.starts_with("lease_db = ") => format!("lease_db = {leases:?}"),
+            line => line.to_owned(),
         });
         let copy = directory.0.join(FILE);
         let text = lines.collect::<Vec<_>>().join("\n");
@@ -109,6 +119,18 @@ impl Daemon for Rdhcpd {
             let own = directory.0.join("rdhcpd");
             std::fs::copy(program, &own).map_err(|error| ServiceError::io(&own, error))?;
             outcome = run(&own);
+            // A child that another thread was about to start may hold the copy open for writing, for a moment.
+            for _ in 0..50 {
+                match &outcome {
+                    Err(ToolError::Io { source, .. })
+                        if source.kind() == std::io::ErrorKind::ExecutableFileBusy =>
+                    {
+                        std::thread::sleep(Duration::from_millis(20));
+                        outcome = run(&own);
+                    }
+                    _ => break,
+                }
+            }
         }
         let ended = match outcome {
             Ok(ended) => ended,
@@ -116,16 +138,10 @@ impl Daemon for Rdhcpd {
             Err(error) => return Err(ServiceError::Refused(error.to_string())),
         };
         let said = super::logs::without_colours_all(&format!("{}\n{}", ended.stdout, ended.stderr));
-        match said
-            .lines()
-            .find(|line| line.contains("failed to load configuration") || line.contains("panicked"))
-        {
-            None => Ok(()),
-            Some(line) => {
-                let reason = line.split_once("error=").map_or(line, |(_, reason)| reason);
-                Err(ServiceError::Refused(format!("rDHCP refuses this configuration: {reason}")))
-            }
+        if said.contains(PASSED) || said.contains("another instance is already running") {
+            return Ok(());
         }
+        Err(ServiceError::Refused(format!("rDHCP refuses this configuration: {}", refusal(&said))))
     }
 
     fn spec(&self, program: &Path, artifacts: &Artifacts, facts: &Facts) -> ServiceSpec {
@@ -137,12 +153,39 @@ impl Daemon for Rdhcpd {
             spec = spec.env("RDHCPD_V4_PORT", port.to_string());
         }
         if let Ok(place) = artifacts.fact("api").parse::<SocketAddr>() {
-            spec.readiness = Arc::new(Listening(place));
+            // With the key: that something listens there does not make it this daemon.
+            let key = api_key(&facts.places).unwrap_or_default();
+            let speaks = matches!(artifacts.fact("level"), "info" | "debug" | "trace");
+            spec.readiness = Arc::new(serving::Serving::new(self.supervisor.clone(), place, key, speaks));
             spec.liveness =
                 Some(Liveness { every: Duration::from_secs(30), within: Duration::from_secs(5), misses: 3 });
         }
         spec.ready_within = Duration::from_secs(5);
         spec
+    }
+}
+
+/// Why it ended, in its own words, which may be several lines.
+fn refusal(said: &str) -> String {
+    let tail = match said.split_once("error=") {
+        Some((_, reason)) => reason,
+        None => match said.find("Error: ").or_else(|| said.find("panicked")) {
+            Some(at) => &said[at..],
+            None => said,
+        },
+    };
+    // The next line of its log begins with a time.
+    let logged =
+        |line: &str| line.get(..11).is_some_and(|start| start.ends_with('T') && start.starts_with("20"));
+    let lines: Vec<&str> = tail
+        .lines()
+        .take_while(|line| !logged(line))
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    match lines.is_empty() {
+        true => "it ended without a word".into(),
+        false => lines.join("\n"),
     }
 }
 
@@ -166,5 +209,18 @@ impl DryStart {
 impl Drop for DryStart {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_whole_and_without_what_else_was_logged() {
+        let said = "2026-01-01T00:00:00Z  INFO rdhcpd: starting\n2026-01-01T00:00:01Z ERROR rdhcpd: failed to load \
+                    configuration path=/x error=TOML parse error at line 3\n  |\n3 | a = = b\n";
+        assert_eq!(refusal(said), "TOML parse error at line 3\n  |\n3 | a = = b");
+        assert_eq!(refusal("2026-01-01T00:00:00Z  INFO x\nError: \"no room\"\n"), "Error: \"no room\"");
     }
 }
