@@ -7,6 +7,8 @@
 mod client;
 mod daemon;
 mod link;
+#[path = "../link/mod.rs"]
+mod link_rig;
 mod names;
 mod rig;
 mod stored;

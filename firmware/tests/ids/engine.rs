@@ -27,30 +27,35 @@ fn serve(text: Arc<Mutex<String>>) -> String {
     url
 }
 
-struct Rig {
-    sandbox: Sandbox,
-    token: String,
+pub struct Rig {
+    pub sandbox: Sandbox,
+    pub token: String,
     rules: Arc<Mutex<String>>,
-    ruleset: String,
+    pub ruleset: String,
     dir: tempfile::TempDir,
 }
 
 // With a content, so that each packet counts; without one a rule is asked once a flow.
-const NTP: &str =
+pub const NTP: &str =
     "alert udp any any -> any 123 (msg:\"NTP seen\"; content:\"|00 00|\"; priority:2; sid:1000001; rev:1;)";
-const DNS: &str =
+pub const DNS: &str =
     "alert udp any any -> any 53 (msg:\"DNS seen\"; content:\"|00 01|\"; priority:3; sid:1000002; rev:1;)";
 
 impl Rig {
     fn new(rules: &str) -> Self {
+        Self::start(rules, &["--speed", "0", "--replay", capture().to_str().unwrap()])
+    }
+    /// The engine sees what it is fed by the test, and nothing else.
+    pub fn without_traffic(rules: &str) -> Self {
+        Self::start(rules, &[])
+    }
+    fn start(rules: &str, options: &[&str]) -> Self {
         assert!(
             Path::new("/usr/bin/suricata").exists() || which("suricata"),
             "Suricata 7 is missing: see tests/run"
         );
         let dir = tempfile::tempdir().unwrap();
-        let capture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/office.pcap");
-        let sandbox =
-            Sandbox::start(&dir.path().join("s"), &["--speed", "0", "--replay", capture.to_str().unwrap()]);
+        let sandbox = Sandbox::start(&dir.path().join("s"), options);
         let token = text(&sandbox.admin()["access_token"]).to_owned();
         let rules = Arc::new(Mutex::new(rules.to_owned()));
         let ruleset = json!({ "name": "own", "rule_format": "suricata", "source_url": serve(rules.clone()),
@@ -58,15 +63,15 @@ impl Rig {
         let ruleset = text(&sandbox.post("/ids/rulesets", &token, ruleset)["data"]["id"]).to_owned();
         Self { sandbox, token, rules, ruleset, dir }
     }
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.sandbox.get(&format!("/ids{path}"), &self.token)
     }
-    fn put(&self, path: &str, body: Value) -> Value {
+    pub fn put(&self, path: &str, body: Value) -> Value {
         let answer = self.sandbox.call("PUT", &format!("/ids{path}"), &self.token, body);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
-    fn until(&self, what: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&self, what: &str, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let answer = self.get(path);
@@ -78,15 +83,38 @@ impl Rig {
         }
     }
     /// The packets of the capture again.
-    fn feed(&self, number: u64) {
-        let capture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/office.pcap");
+    pub fn feed(&self, number: u64) {
         let directory = self.dir.path().join("s/services/suricata/data/captures");
-        aifw::services::ids::captures::feed(&capture, &directory, 1000 + number).unwrap();
+        aifw::services::ids::captures::feed(&capture(), &directory, 1000 + number).unwrap();
     }
-    fn engine(&self) -> Value {
+    /// How many alerts there are once the engine has read all that it was fed, and we what it wrote.
+    pub fn settled(&self) -> u64 {
+        let directory = self.dir.path().join("s/services/suricata/data/captures");
+        let log = self.dir.path().join("s/services/suricata/log/eve.json");
+        let begun = Instant::now();
+        loop {
+            let left = std::fs::read_dir(&directory).unwrap().count();
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            let written = log.lines().filter(|line| line.contains("\"event_type\":\"alert\"")).count() as u64;
+            let total = self.get("/alerts")["total"].as_u64().unwrap();
+            if left == 0 && written > 0 && total == written {
+                return total;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{left} files, {written} written, {total} known"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    pub fn engine(&self) -> Value {
         let all = self.sandbox.get("/services", &self.token)["services"].clone();
         all.as_array().unwrap().iter().find(|service| service["name"] == "suricata").unwrap().clone()
     }
+}
+
+fn capture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("captures/office.pcap")
 }
 
 fn which(program: &str) -> bool {

@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod engine;
+mod link;
+#[path = "../link/mod.rs"]
+mod link_rig;
+mod load;
 #[path = "../process/mod.rs"]
 mod process;
 mod stored;

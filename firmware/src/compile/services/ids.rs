@@ -92,8 +92,8 @@ pub fn yaml(config: &Config, capture: &Capture, cpus: usize, facts: &Facts) -> R
     let settings = &config.ids;
     let places = &facts.places;
     let packaged = |name: &str| {
-        let found = PACKAGED.iter().map(|directory| PathBuf::from(directory).join(name));
-        found.clone().find(|path| path.is_file()).or_else(|| found.last()).unwrap_or_default()
+        let mut found = PACKAGED.iter().map(|directory| PathBuf::from(directory).join(name));
+        found.clone().find(|path| path.is_file()).or_else(|| found.next_back()).unwrap_or_default()
     };
     let flows = settings.flow_table_size.unwrap_or(65_536);
     let depth =

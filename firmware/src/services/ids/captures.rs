@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pcap_file::pcap::{PcapReader, PcapWriter};
+use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 
 /// Puts a copy of a capture into `directory`; it is there as a whole or not at all. A file in another format than pcap
 /// is copied as it is. Blocks.
@@ -18,6 +18,30 @@ pub fn feed(capture: &Path, directory: &Path, number: u64) -> io::Result<()> {
     if shifted.is_err() {
         std::fs::copy(capture, &hidden)?;
     }
+    std::fs::rename(&hidden, &finished)
+}
+
+/// A packet that means nothing, for the engine to begin with. While it reads files its time is that of packets, and its
+/// threads wait for a first one: with none for 64 s it gives up ("thread FM#01 failed to start in time"), and until then
+/// its main loop, which reloads rules, does not run. Blocks.
+pub fn begin(directory: &Path) -> io::Result<()> {
+    let finished = directory.join("begin.pcap");
+    if finished.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory)?;
+    let now = SystemTime::now();
+    let time = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // To everyone, from a local address, of the ethertype for local experiments (IEEE 802, 0x88b5).
+    let mut frame = [0; 60];
+    frame[..6].fill(0xff);
+    frame[6..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+    let hidden = directory.with_file_name("begin.part");
+    let mut writer = PcapWriter::new(File::create(&hidden)?).map_err(io::Error::other)?;
+    writer.write_packet(&PcapPacket::new(time, 60, &frame)).map_err(io::Error::other)?;
+    // Files that are younger than two seconds are left for later.
+    let file = writer.into_writer();
+    file.set_modified(now.checked_sub(Duration::from_secs(60)).unwrap_or(now))?;
     std::fs::rename(&hidden, &finished)
 }
 

@@ -71,7 +71,8 @@ fn capture(config: &Config, facts: &Facts) -> (Capture, Vec<String>) {
         return (Capture::Files, Vec::new());
     }
     let (interfaces, warnings) = compile::interfaces(config, facts);
-    let there = |name: &String| !facts.sandbox || Path::new("/sys/class/net").join(name).exists();
+    // Of the network that this process is in; /sys may show another one's.
+    let there = |name: &String| !facts.sandbox || nix::net::if_::if_nametoindex(name.as_str()).is_ok();
     let live: Vec<String> = interfaces.into_iter().filter(there).collect();
     match live.is_empty() && facts.sandbox {
         true => (Capture::Files, warnings),
@@ -153,7 +154,10 @@ impl Daemon for Suricata {
                 .arg("--pcap-file-delete"),
         };
         spec.stale = vec![places.run.join("suricata.pid"), places.run.join("command.sock")];
-        spec.readiness = Arc::new(Answers(places.run.join("command.sock")));
+        spec.readiness = Arc::new(Answers {
+            socket: places.run.join("command.sock"),
+            captures: (artifacts.fact("live") != "true").then(|| places.data.join(CAPTURES)),
+        });
         // Many rules take long to load.
         spec.ready_within = Duration::from_secs(180);
         spec.grace = Duration::from_secs(20);
@@ -169,13 +173,19 @@ impl Daemon for Suricata {
     }
 }
 
-/// Ready when the command socket tells a version.
-struct Answers(PathBuf);
+/// Ready when the command socket tells a version. An engine that reads files is given a first one each time it starts.
+struct Answers {
+    socket: PathBuf,
+    captures: Option<PathBuf>,
+}
 
 impl Probe for Answers {
     fn probe(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
-        let path = self.0.clone();
+        let (path, captures) = (self.socket.clone(), self.captures.clone());
         Box::pin(blocking::unblock(move || {
+            if let Some(directory) = &captures {
+                captures::begin(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+            }
             let mut socket =
                 CommandSocket::connect(&path, Duration::from_secs(2)).map_err(|error| error.to_string())?;
             socket.command("version", None).map(drop).map_err(|error| error.to_string())
