@@ -194,10 +194,15 @@ async fn keep_resolver_up_to_date(app: Arc<App>) {
         if done.is_ok() && turn % 15 == 0 {
             done = upkeep::follow_aliases(runner, &applied).await;
         }
-        if let Err(error) = done {
-            // Looked at again.
-            known.clear();
-            log::warn!("resolver: {error}");
+        match done {
+            // A name has one record: lists leave out those that clients have now.
+            Ok(true) => app.applier.follow_blocklists().await,
+            Ok(false) => {}
+            Err(error) => {
+                // Looked at again.
+                known.clear();
+                log::warn!("resolver: {error}");
+            }
         }
     }
 }
@@ -212,6 +217,8 @@ async fn fetch_blocklists(app: Arc<App>) {
     let mut known = app.store.snapshot().applied.clone();
     if known.dns_blocking.enabled && known.dns_blocking.on_boot {
         app.applier.refresh_blocklists().await;
+    } else {
+        app.applier.follow_blocklists().await;
     }
     loop {
         let now = jiff::Zoned::now();

@@ -20,27 +20,44 @@ const TRIES: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(50);
 
 impl Applier {
-    /// Makes the policy zones as they are applied, and the resolver read them.
+    /// Makes the policy zones as they are stored, and the resolver read them. When it returns, what was stored before
+    /// it was called is in force, if the resolver runs.
     pub async fn follow_blocklists(&self) {
-        let applied = self.store().snapshot().applied.clone();
-        let changed = match self.services().blocklists().rebuild(&applied).await {
-            Ok(changed) => changed,
+        let lists = self.services().blocklists();
+        let mut untold = lists.turn().await;
+        // Looked at in turn: of two that come at once, the later one has the later state.
+        let snapshot = self.store().snapshot();
+        let applied = snapshot.applied.clone();
+        // Overrides let their names through before an apply makes them answer.
+        let mut wanted = applied.clone();
+        wanted.dns_hosts = snapshot.config.dns_hosts.clone();
+        wanted.dns_domains = snapshot.config.dns_domains.clone();
+        match lists.rebuild(&wanted).await {
+            Ok(changed) => *untold |= changed,
             Err(error) => return log::error!("blocklists: {error}"),
-        };
+        }
         let runner = self.services().runner(ServiceKind::Dns).clone();
         if applied.dns_resolver.backend != Backend::Rdns || !runner.is_running() {
             return;
         }
-        let told = if self.services().blocklists().knows_zones(&applied).await {
-            if !changed {
-                return;
+        if !lists.knows_zones(&applied).await {
+            // It has made the policy zones as they are applied.
+            let made = runner.apply(&applied, How::Change).await.map(drop);
+            let changed = match made {
+                Ok(()) => lists.rebuild(&wanted).await,
+                Err(error) => Err(error),
+            };
+            match changed {
+                Ok(changed) => *untold = changed,
+                Err(error) => return log::warn!("blocklists: {error}"),
             }
-            reload(&Control::of(&runner.places())).await
-        } else {
-            runner.apply(&applied, How::Change).await.map(drop)
-        };
-        if let Err(error) = told {
-            log::warn!("blocklists: {error}");
+        }
+        if *untold {
+            match reload(&Control::of(&runner.places())).await {
+                Ok(()) => *untold = false,
+                // The next one tells it.
+                Err(error) => log::warn!("blocklists: {error}"),
+            }
         }
     }
 

@@ -336,14 +336,10 @@ fn a_list_that_is_broken_or_too_large_or_shrunk_changes_nothing() {
             eventually(Duration::from_secs(10), async || code(&rig, "n1.test").await == "NXDOMAIN").await
         );
         let before = rig.file("rpz/blocklist-200.rpz");
-        // 50 MiB of nothing that is a name, one byte more than that, and a handful of names.
-        let broken: Vec<u8> =
-            (0..50 * 1024 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x80).collect();
-        let mut large = broken.clone();
-        large.push(b'x');
+        // One byte more than may be, none that makes sense, and a handful of names.
         for (body, reason) in [
-            (broken, "holds no name"),
-            (large, "more than"),
+            (vec![b'x'; 50 * 1024 * 1024 + 1], "more than"),
+            (malformed(2 * 1024 * 1024), "holds no name"),
             (b"<html>404</html>".to_vec(), "holds no name"),
             (b"0.0.0.0 n1.test\n".to_vec(), "shrunk from 100 to 1"),
         ] {
@@ -355,6 +351,147 @@ fn a_list_that_is_broken_or_too_large_or_shrunk_changes_nothing() {
             assert_eq!(rig.get(&path).await["rule_count"], 100);
             assert_eq!(code(&rig, "n1.test").await, "NXDOMAIN");
         }
+        rig.end().await;
+    });
+}
+
+/// A document of this size without one valid line: a line of NULs, lines of names longer than any line that means
+/// something, lines of noise, and lines of what is nearly a name.
+pub fn malformed(size: usize) -> Vec<u8> {
+    let part = size / 4;
+    let mut body = vec![0; part];
+    for _ in 0..2 {
+        body.push(b'\n');
+        body.extend(b"0.0.0.0 giant.test ".iter().cycle().take(part / 2));
+    }
+    body.push(b'\n');
+    // Knuth's multiplicative hash; without a dot there is no name.
+    let noise = (0..part as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+    body.extend(noise.map(|byte| if byte == b'.' { 0xff } else { byte }));
+    body.push(b'\n');
+    let nearly = b"0.0.0.0 a..test\n0.0.0.0 -x.test\n0.0.0.0 nodot\n0.0.0.0 na\0me.test\n0.0.0.0 1.2.3.4\n\xff\xfe.test\r\n";
+    while body.len() + nearly.len() <= size {
+        body.extend(nearly);
+    }
+    body.resize(size, 0);
+    body
+}
+
+/// What is malformed is left out line by line: names around it are blocked, and a list with nothing else is refused.
+pub async fn read_among_garbage(size: usize) {
+    let rig = running().await;
+    let web = Web::serving("0.0.0.0 kept.test\n");
+    let path = add(&rig, 200, &web, Format::Hosts).await;
+    switch_on(&rig).await;
+    let first = rig.ok("POST", &format!("{path}/refresh"), Value::Null).await;
+    assert_eq!(first["rule_count"], 1, "{first}");
+    let before = rig.file("rpz/blocklist-200.rpz");
+    web.now_serves(malformed(size));
+    let begun = std::time::Instant::now();
+    let refused = rig.ok("POST", &format!("{path}/refresh"), Value::Null).await;
+    println!("{size} malformed bytes refused in {:?}", begun.elapsed());
+    assert_eq!((&refused["ok"], &refused["rule_count"]), (&json!(false), &json!(0)), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("holds no name"), "{refused}");
+    assert_eq!(rig.file("rpz/blocklist-200.rpz"), before);
+    let shown = rig.get(&path).await;
+    assert_eq!((&shown["rule_count"], &shown["last_sha256"]), (&json!(1), &first["sha256"]));
+    assert_eq!(code(&rig, "kept.test").await, "NXDOMAIN");
+
+    let mut mixed = b"0.0.0.0 first.test\n".to_vec();
+    mixed.extend(malformed(size / 2 - 64));
+    mixed.extend(b"\n0.0.0.0 middle.test\n");
+    mixed.extend(malformed(size / 2 - 64));
+    mixed.extend(b"\n0.0.0.0 last.test\n");
+    assert!(mixed.len() <= size);
+    web.now_serves(mixed);
+    let taken = rig.ok("POST", &format!("{path}/refresh"), Value::Null).await;
+    assert_eq!((&taken["ok"], &taken["rule_count"]), (&json!(true), &json!(3)), "{taken}");
+    assert_eq!(rules(&rig, 200), ["first.test CNAME .", "last.test CNAME .", "middle.test CNAME ."]);
+    assert_eq!(code(&rig, "middle.test").await, "NXDOMAIN");
+    assert_eq!(short(&rig, "kept.test").await, [OUTSIDE]);
+    rig.end().await;
+}
+
+#[test]
+fn malformed_lines_are_left_out_one_by_one() {
+    smol::block_on(read_among_garbage(4 * 1024 * 1024));
+}
+
+#[test]
+fn one_list_wanted_by_many_is_fetched_by_one_at_a_time() {
+    smol::block_on(async {
+        let rig = running().await;
+        let web = Web::serving("0.0.0.0 a.test\n");
+        let path = add(&rig, 200, &web, Format::Hosts).await;
+        switch_on(&rig).await;
+        let refresh = format!("{path}/refresh");
+        let rig = Arc::new(rig);
+        let ask = |_| {
+            let (rig, refresh) = (rig.clone(), refresh.clone());
+            std::thread::spawn(move || smol::block_on(rig.ok("POST", &refresh, Value::Null)))
+        };
+        let asking: Vec<_> = (0..8).map(ask).collect();
+        let outcomes =
+            smol::unblock(|| asking.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>());
+        for outcome in outcomes.await {
+            assert_eq!((&outcome["ok"], &outcome["rule_count"]), (&json!(true), &json!(1)), "{outcome}");
+        }
+        assert_eq!(rules(&rig, 200), ["a.test CNAME ."]);
+        rig.app.services.shutdown().await;
+    });
+}
+
+#[test]
+fn overrides_let_their_names_through_once_they_are_stored() {
+    smol::block_on(async {
+        let rig = running().await;
+        let web = Web::serving("www.mine.test\nx.corp.test\n*.corp.test\n");
+        let path = add(&rig, 200, &web, Format::Domains).await;
+        switch_on(&rig).await;
+        rig.ok("POST", &format!("{path}/refresh"), Value::Null).await;
+        rig.ok("POST", "/dns/customblocks", json!({ "pattern": "own.mine.test" })).await;
+        let host = |name: &str, enabled: bool| {
+            json!({ "hostname": name, "domain": "mine.test", "record_type": "A", "value": "10.4.4.4",
+                    "enabled": enabled })
+        };
+        let domain = json!({ "domain": "corp.test", "server": "192.0.2.53" });
+        let names = ["www.mine.test", "own.mine.test", "x.corp.test", "deep.corp.test"];
+        for name in names {
+            assert_eq!(code(&rig, name).await, "NXDOMAIN", "{name}");
+        }
+        let pid = rig.pid();
+        let mut paths = Vec::new();
+        for (collection, body) in
+            [("hosts", host("www", true)), ("hosts", host("own", true)), ("domains", domain)]
+        {
+            let made = rig.ok("POST", &format!("/dns/resolver/{collection}"), body).await;
+            paths.push(format!("/dns/resolver/{collection}/{}", made["data"]["id"].as_str().unwrap()));
+        }
+        // Not applied: whoever is asked today answers, and no list is in the way.
+        for name in names {
+            assert_eq!(short(&rig, name).await, [OUTSIDE], "{name}");
+        }
+        let custom = rig.file("rpz/custom.rpz");
+        for rule in ["www.mine.test", "own.mine.test", "corp.test", "*.corp.test"] {
+            assert!(custom.contains(&format!("\n{rule} CNAME rpz-passthru.\n")), "{rule}: {custom}");
+        }
+        // A list that is new to the daemon restarts it with what is applied; what is stored is let through still.
+        let other = Web::serving("z.test\n");
+        add(&rig, 201, &other, Format::Domains).await;
+        assert_ne!(rig.pid(), pid);
+        assert_eq!(short(&rig, "own.mine.test").await, [OUTSIDE]);
+        let pid = rig.pid();
+        assert!(rig.pending());
+        rig.ok("PUT", &paths[0], host("www", false)).await;
+        assert_eq!(code(&rig, "www.mine.test").await, "NXDOMAIN");
+        for path in &paths[1..] {
+            rig.ok("DELETE", path, Value::Null).await;
+        }
+        for name in names {
+            assert_eq!(code(&rig, name).await, "NXDOMAIN", "{name}");
+        }
+        assert_eq!(rig.pid(), pid, "by reload, not by restart");
+        assert!(!rig.pending(), "it is as it was applied");
         rig.end().await;
     });
 }

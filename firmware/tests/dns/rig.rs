@@ -64,6 +64,12 @@ impl Rig {
         assert!(matches!(status, 200 | 201), "{method} {path}: {status} {answer}");
         answer
     }
+    /// What must be refused, and with what reason it was.
+    pub async fn refused(&self, method: &str, path: &str, body: Value, status: u16) -> String {
+        let (said, answer) = self.send(method, path, body).await;
+        assert_eq!(said, status, "{method} {path}: {answer}");
+        answer["error"].as_str().unwrap_or_else(|| panic!("no error in {answer}")).to_owned()
+    }
     pub async fn get(&self, path: &str) -> Value {
         self.ok("GET", path, Value::Null).await
     }

@@ -1,8 +1,9 @@
-//! `/dns/resolver/{hosts,domains,acls}`: stored at once, in force after an apply.
+//! `/dns/resolver/{hosts,domains,acls}`: stored at once, in force after an apply. Names that are overridden are let
+//! through by the blocklists as soon as they are stored.
 
 use super::audit;
-use crate::api::resource::{Data, InEffect, Lists, Resource, Written, collection};
-use crate::api::{App, Route};
+use crate::api::resource::{Data, InEffect, Lists, Resource, Undo, Written, collection};
+use crate::api::{ApiError, App, Route};
 use crate::compile::Environment;
 use crate::config::dns::records::{AclRequest, DomainRequest, HostRequest};
 use crate::config::dns::{Acl, DomainOverride, HostOverride};
@@ -21,7 +22,7 @@ pub fn routes() -> Vec<Route> {
 /// What differs between the three.
 macro_rules! records {
     ($(#[$doc:meta])* $name:ident: $object:ty, $request:ty, $field:ident, $path:literal, $noun:literal, $deleted:literal,
-     order $order:ty = $key:expr, $summaries:expr, audited $said:expr) => {
+     order $order:ty = $key:expr, $summaries:expr, audited $said:expr, names $names:literal) => {
         $(#[$doc])*
         pub struct $name;
 
@@ -73,6 +74,12 @@ macro_rules! records {
             fn deleted(_: &Id) -> String {
                 $deleted.into()
             }
+            async fn act(app: &App, _: &Author, _: Undo<$object>) -> Result<(), ApiError> {
+                if $names {
+                    app.applier.follow_blocklists().await;
+                }
+                Ok(())
+            }
         }
     };
 }
@@ -91,7 +98,8 @@ records! {
         "Replace a host override",
         "Delete a host override",
     ],
-    audited |host| format!("{} {}", host.name(), host.record_type.word())
+    audited |host| format!("{} {}", host.name(), host.record_type.word()),
+    names true
 }
 
 records! {
@@ -106,7 +114,8 @@ records! {
         "Replace a domain override",
         "Delete a domain override",
     ],
-    audited |row| row.domain.to_string()
+    audited |row| row.domain.to_string(),
+    names true
 }
 
 records! {
@@ -120,5 +129,6 @@ records! {
         "Replace an access rule",
         "Delete an access rule",
     ],
-    audited |row| format!("{} {}", row.network, row.action.word())
+    audited |row| format!("{} {}", row.network, row.action.word()),
+    names false
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_lock::Mutex as AsyncMutex;
+use async_lock::{Mutex as AsyncMutex, MutexGuard as Turn};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LeaseNames;
 use crate::compile::services::dns::World;
 use crate::compile::services::rpz::{self, Allowed, Source};
-use crate::config::dns::blocking::{self, BlocklistSource};
+use crate::config::dns::blocking::{self, BlocklistSource, Format};
 use crate::config::{Config, Timestamp};
 use crate::platform::fetch::{Fetched, Limits, Validators, fetch_as};
 use crate::services::{Runner, ServiceError, files};
@@ -34,6 +34,9 @@ pub struct State {
     pub rule_count: u64,
     pub last_error: Option<String>,
     validators: Validators,
+    /// What the copy was fetched from, and read as.
+    #[serde(default)]
+    made_of: Option<(String, Format)>,
 }
 
 /// What a refresh came to.
@@ -62,14 +65,17 @@ pub struct Blocklists {
     leases: Arc<dyn LeaseNames>,
     inside_allowed: bool,
     states: Mutex<BTreeMap<u64, State>>,
-    /// Held while the zones' files are made.
-    turn: AsyncMutex<()>,
+    /// Held while a list is fetched: by one at a time.
+    fetching: Mutex<BTreeMap<u64, Arc<AsyncMutex<()>>>>,
+    /// Held while the zones' files are made and the daemon reads them; whether it has still to be told of some.
+    turn: AsyncMutex<bool>,
 }
 
 impl Blocklists {
     /// `inside_allowed`: private and loopback servers may be asked.
     pub fn new(runner: Arc<Runner>, leases: Arc<dyn LeaseNames>, inside_allowed: bool) -> Self {
-        Self { runner, leases, inside_allowed, states: Mutex::default(), turn: AsyncMutex::default() }
+        let (states, fetching, turn) = (Mutex::default(), Mutex::default(), AsyncMutex::default());
+        Self { runner, leases, inside_allowed, states, fetching, turn }
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<u64, State>> {
@@ -101,7 +107,8 @@ impl Blocklists {
     /// What was fetched is to be looked at again, whatever its server says.
     pub fn forget_copy(&self, id: u64) -> Result<(), ServiceError> {
         let state = self.state(id);
-        self.remember(id, State { last_sha256: None, validators: Validators::default(), ..state })
+        let validators = Validators::default();
+        self.remember(id, State { last_sha256: None, validators, made_of: None, ..state })
     }
 
     /// A list that is gone leaves nothing.
@@ -113,8 +120,14 @@ impl Blocklists {
         }
     }
 
-    /// Fetches a list; its rules are in force after [`Blocklists::rebuild`].
+    /// Fetches a list; its rules are in force after [`Blocklists::rebuild`]. Whoever wants the same list waits, and
+    /// then asks its server whether there is a newer one.
     pub async fn refresh(self: &Arc<Self>, source: Arc<BlocklistSource>) -> RefreshOutcome {
+        let alone = {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            fetching.entry(source.id).or_default().clone()
+        };
+        let _alone = alone.lock().await;
         let this = self.clone();
         ::blocking::unblock(move || this.refresh_now(&source)).await
     }
@@ -149,7 +162,10 @@ impl Blocklists {
     fn fetch(&self, source: &BlocklistSource, before: &State) -> Result<(State, u64), FetchFailure> {
         let limits = Limits { bytes: LIMIT_BYTES, time: LIMIT_TIME, inside_allowed: self.inside_allowed };
         let copy = self.path(source.id, "list");
-        let known = match copy.is_file() && before.last_sha256.is_some() {
+        let made_of = Some((source.url.clone(), source.format));
+        // A copy of what was at another address, or read otherwise, says nothing of this one.
+        let comparable = before.last_sha256.is_some() && before.made_of == made_of;
+        let known = match copy.is_file() && comparable {
             true => before.validators.clone(),
             false => Validators::default(),
         };
@@ -162,13 +178,13 @@ impl Blocklists {
         let bytes = body.len() as u64;
         let digest = ring::digest::digest(&ring::digest::SHA256, &body);
         let sha256 = data_encoding::HEXLOWER.encode(digest.as_ref());
-        if copy.is_file() && before.last_sha256.as_ref() == Some(&sha256) {
+        if copy.is_file() && comparable && before.last_sha256.as_ref() == Some(&sha256) {
             return Ok((State { validators, ..unchanged }, bytes));
         }
         let text = lower(body);
         let names = rpz::parse(source.format, &text)?.entries.len() as u64;
         let shrunk = before.rule_count >= SHRINKS_FROM && names.saturating_mul(10) < before.rule_count;
-        if shrunk && before.last_sha256.is_some() {
+        if shrunk && comparable {
             return Err(FetchFailure::Shrunk { before: before.rule_count, now: names });
         }
         files::write(&copy, text.as_bytes(), 0o600)?;
@@ -178,6 +194,7 @@ impl Blocklists {
             rule_count: names,
             last_error: None,
             validators,
+            made_of,
         };
         Ok((state, bytes))
     }
@@ -189,10 +206,14 @@ impl Blocklists {
         rpz::zones(config).iter().all(|zone| text.contains(&format!("\"{}\"", zone.name)))
     }
 
+    /// Whoever makes the zones' files does so alone; the value says whether the daemon has still to read some.
+    pub async fn turn(&self) -> Turn<'_, bool> {
+        self.turn.lock().await
+    }
+
     /// Makes the zones' files of the copies that there are, for lists that are on while blocking is; all others are
-    /// emptied. Returns whether one has changed. The daemon is not told.
+    /// emptied. Returns whether one has changed. The daemon is not told. Only for who has the [`Blocklists::turn`].
     pub async fn rebuild(self: &Arc<Self>, config: &Config) -> Result<bool, ServiceError> {
-        let _turn = self.turn.lock().await;
         let (this, config) = (self.clone(), config.clone());
         ::blocking::unblock(move || this.rebuild_now(&config)).await
     }

@@ -126,8 +126,6 @@ fn push(text: &mut String, owner: &str, entry: &Entry<'_>, source: &BlocklistSou
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
     use super::super::parse;
     use super::*;
     use crate::compile::services::dns::World;
@@ -164,10 +162,13 @@ mod tests {
 
     #[test]
     fn what_is_let_through_or_blocked_otherwise_is_taken_out() {
-        let mut config = Config::default();
-        config.dns_whitelist =
-            [entry(1, "a.test"), entry(2, "*.b.test"), entry(3, "*.d.e.test")].into_iter().collect();
-        config.dns_custom_blocks = [entry(4, "c.test"), entry(5, "*.f.test")].into_iter().collect();
+        let config = Config {
+            dns_whitelist: [entry(1, "a.test"), entry(2, "*.b.test"), entry(3, "*.d.e.test")]
+                .into_iter()
+                .collect(),
+            dns_custom_blocks: [entry(4, "c.test"), entry(5, "*.f.test")].into_iter().collect(),
+            ..Config::default()
+        };
         let list = "a.test\nx.a.test\nb.test\nx.b.test\nc.test\n*.e.test\nx.f.test\n";
         let texts = made(&config, &[(Format::Domains, list)]);
         // `*.e.test` could come before the whitelist's `*.d.e.test`.
@@ -198,8 +199,8 @@ mod tests {
 
     #[test]
     fn every_owner_is_unique_over_all_zones() {
-        let mut config = Config::default();
-        config.dns_whitelist = [entry(1, "www.n1.test")].into_iter().collect();
+        let config =
+            Config { dns_whitelist: [entry(1, "www.n1.test")].into_iter().collect(), ..Config::default() };
         let mut list = String::new();
         for n in 0..MOST_WILDCARDS + 50 {
             list.push_str(&format!("*.n{n}.test\nwww.n{n}.test\n"));
@@ -211,6 +212,5 @@ mod tests {
         let unique: HashSet<&str> = owners.iter().copied().collect();
         assert_eq!(owners.len(), unique.len());
         assert!(!unique.contains("www.n1.test"));
-        let _ = Arc::new(());
     }
 }
