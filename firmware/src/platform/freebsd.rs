@@ -3,6 +3,8 @@
 //! Compiles on every host; the tools are FreeBSD's.
 
 mod cached;
+mod hardware;
+mod install;
 mod interfaces;
 mod routes;
 mod storage;
@@ -13,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cached::Cached;
 
+use super::hardware::{DiskDrive, Hardware, Progress};
 use super::{Disk, Interface, Memory, Platform, PlatformError, Vitals, resolv};
 use crate::tool::Tool;
 
@@ -24,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct FreeBsd {
     /// Where the tools lie, if not where FreeBSD has them.
     folder: Option<PathBuf>,
+    /// Where device nodes are.
+    devices: PathBuf,
     mounts: Cached<Vec<storage::Mount>>,
     routes: Cached<routes::Routes>,
     resident: Cached<u64>,
@@ -39,6 +44,7 @@ impl FreeBsd {
     pub fn new() -> Self {
         Self {
             folder: None,
+            devices: PathBuf::from("/dev"),
             mounts: Cached::new(Duration::from_secs(30)),
             routes: Cached::new(Duration::from_secs(5)),
             resident: Cached::new(Duration::from_secs(5)),
@@ -142,6 +148,41 @@ impl Platform for FreeBsd {
             default_gateway: routes.gateway,
             route_count: routes.count,
         })
+    }
+
+    fn hardware(&self) -> Result<Hardware, PlatformError> {
+        Ok(Hardware {
+            nics: hardware::nics(&self.ask("/sbin/ifconfig", &["-a"])?),
+            disks: self.disks_present()?,
+            ..hardware::machine(&self.ask("/sbin/sysctl", hardware::QUESTION)?)
+        })
+    }
+
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        Ok(hardware::disks(&self.ask("/sbin/geom", &["disk", "list"])?, &partitions, &root))
+    }
+
+    fn check_install(&self, target: &str) -> Result<(), PlatformError> {
+        self.plan_install(target).map(|_| ())
+    }
+
+    fn install(&self, target: &str, tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.carry_out(&self.plan_install(target)?, target, tell)
+    }
+}
+
+impl FreeBsd {
+    /// Partitions of all disks, and the device mounted on `/`.
+    fn layout(&self) -> Result<(Vec<hardware::Partition>, String), PlatformError> {
+        let partitions = hardware::partitions(&self.ask("/sbin/gpart", &["list"])?);
+        let mounts = self.ask("/sbin/mount", &["-p"])?;
+        Ok((partitions, hardware::root_device(&mounts).to_owned()))
+    }
+
+    fn plan_install(&self, target: &str) -> Result<install::Plan, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        install::plan(&partitions, &self.disks_present()?, &root, target).map_err(PlatformError::Refused)
     }
 }
 

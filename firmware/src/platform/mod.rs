@@ -4,6 +4,7 @@
 pub mod fetch;
 pub mod freebsd;
 pub mod geoip;
+pub mod hardware;
 pub mod host;
 pub mod resolv;
 pub mod sandbox;
@@ -11,6 +12,7 @@ mod usage;
 
 use std::net::IpAddr;
 
+use hardware::{DiskDrive, Hardware, Progress};
 use ipnet::IpNet;
 
 /// A network interface as the machine has it now.
@@ -81,6 +83,9 @@ pub enum PlatformError {
     Tool { tool: String, reason: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The machine will not do it; nothing was touched.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The machine. Calls may block; from async code run them with `blocking::unblock`.
@@ -89,4 +94,18 @@ pub trait Platform: Send + Sync {
     fn kind(&self) -> &'static str;
     fn interfaces(&self) -> Result<Vec<Interface>, PlatformError>;
     fn vitals(&self) -> Result<Vitals, PlatformError>;
+    /// What the machine is made of.
+    fn hardware(&self) -> Result<Hardware, PlatformError>;
+    /// Disks that could be installed to, and the one that runs.
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        Ok(Vec::new())
+    }
+    /// Whether [`Platform::install`] would begin; touches nothing.
+    fn check_install(&self, _target: &str) -> Result<(), PlatformError> {
+        Err(PlatformError::Refused("a sandbox is not installed to disks".into()))
+    }
+    /// Writes the running system's slot layout to another disk, whose contents are lost. Blocks for minutes.
+    fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.check_install(target)
+    }
 }

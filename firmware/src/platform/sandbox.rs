@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use ipnet::IpNet;
 
+use super::hardware::{Hardware, Nic};
 use super::{Interface, Platform, PlatformError, Vitals, host};
 
 /// Simulated interfaces on a real host.
@@ -109,6 +110,16 @@ impl Platform for Sandbox {
             vitals.default_gateway = Some(gateway);
         }
         Ok(vitals)
+    }
+    /// Processor and memory are the host's, the network cards are simulated, and there are no disks.
+    fn hardware(&self) -> Result<Hardware, PlatformError> {
+        let nics = self.interfaces()?.into_iter().filter(|interface| !Nic::is_virtual(&interface.name));
+        Ok(Hardware {
+            nics: nics
+                .map(|found| Nic { mac: found.mac, link: Some(found.up), ..Nic::named(&found.name) })
+                .collect(),
+            ..host::hardware()
+        })
     }
 }
 
