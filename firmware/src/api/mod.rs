@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+pub mod console;
 mod dhcp;
 mod dns;
 mod encode;
@@ -64,6 +65,7 @@ pub fn routes() -> Vec<Route> {
         dhcp::routes(),
         ids::routes(),
         time::routes(),
+        console::routes(),
     ]
     .concat()
 }

@@ -138,6 +138,7 @@ fn operation(route: &Route, request: Option<Value>, answer: Option<Value>) -> Va
     }
     match route.access {
         Access::Needs(permission) => operation["x-permission"] = permission.name().into(),
+        Access::Local => operation["x-local"] = true.into(),
         Access::Enrolment => operation["x-enrolment"] = true.into(),
         Access::Authenticated | Access::Public => {}
     }
@@ -175,7 +176,7 @@ fn parameters(route: &Route) -> Vec<Value> {
 
 fn security(route: &Route) -> Value {
     match (route.access, route.takes_ticket) {
-        (Access::Public, _) => json!([]),
+        (Access::Public | Access::Local, _) => json!([]),
         (_, false) => json!([{ "token": [] }, { "key": [] }]),
         (_, true) => json!([{ "token": [] }, { "key": [] }, { "ticket": [] }]),
     }

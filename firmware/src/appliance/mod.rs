@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::api::console::{LocalState, configured};
 use crate::api::server::{Limits, Listen, Server, ServerError};
 use crate::api::{self, App};
 use crate::apply::url_tables::UrlTables;
 use crate::apply::{Applier, ApplyError};
 use crate::auth::{Auth, AuthError};
 use crate::config::setup::{Admin, AdminPassword};
-use crate::config::{Config, Document};
+use crate::config::Config;
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub root: PathBuf,
     /// URL tables may be fetched from private and loopback servers.
     pub inside_allowed: bool,
+    /// Where SSH keys that people have published are fetched.
+    pub keys_url: String,
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
@@ -67,7 +70,14 @@ pub struct Appliance {
 impl Appliance {
     /// Opens the store and puts the rooms together.
     pub async fn assemble(parts: Parts) -> Result<Self, StartError> {
+        if crate::platform::reset::carry_out(&parts.state_dir)? {
+            log::warn!("{} was emptied: factory reset", parts.state_dir.display());
+        }
         let store = Store::open(&parts.state_dir)?;
+        let mut local = LocalState::new(&parts.state_dir);
+        local.inside_allowed = parts.inside_allowed;
+        local.keys_url = parts.keys_url;
+
         let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
         auth.start().await?;
         let traffic = Arc::new(ApiCounters::default());
@@ -120,14 +130,14 @@ impl Appliance {
             services,
             live,
             traffic,
+            local,
         };
         Ok(Self { app: Arc::new(app), producer: Mutex::new(Some(producer)) })
     }
 
     /// Whether nothing was ever configured.
     pub fn is_new(&self) -> bool {
-        let snapshot = self.app.store.snapshot();
-        snapshot.sequence == 0 && snapshot.config.row_changes_since(&Config::default()).is_empty()
+        !configured(&self.app.store.snapshot())
     }
 
     /// Stores a first configuration, and its administrator if there is one.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{Appliance, Parts, StartError, read};
 use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
+use crate::api::console::KEYS_OF;
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
@@ -72,6 +73,9 @@ pub struct Arguments {
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
+    /// Where keys of a GitHub user are fetched
+    #[arg(long, value_name = "URL", default_value = KEYS_OF, hide = true)]
+    keys_url: String,
 }
 
 /// Interfaces of the sandbox when no setup file says otherwise.
@@ -146,6 +150,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         },
         root,
         inside_allowed: true,
+        keys_url: arguments.keys_url.clone(),
         components: Components::of_this_host(),
         listen: match arguments.as_configured {
             true => ListenMap::AsConfigured,

@@ -6,6 +6,7 @@ pub mod freebsd;
 pub mod geoip;
 pub mod hardware;
 pub mod host;
+pub mod reset;
 pub mod resolv;
 pub mod sandbox;
 mod usage;
