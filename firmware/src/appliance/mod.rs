@@ -40,6 +40,8 @@ pub struct Parts {
     pub inside_allowed: bool,
     /// Where SSH keys that people have published are fetched.
     pub keys_url: String,
+    /// Nothing is listened on, beside the local socket, until somebody has set the appliance up.
+    pub listens_once_set_up: bool,
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
@@ -77,6 +79,7 @@ impl Appliance {
         let mut local = LocalState::new(&parts.state_dir);
         local.inside_allowed = parts.inside_allowed;
         local.keys_url = parts.keys_url;
+        local.listens_once_set_up = parts.listens_once_set_up;
 
         let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
         auth.start().await?;
@@ -138,6 +141,17 @@ impl Appliance {
     /// Whether nothing was ever configured.
     pub fn is_new(&self) -> bool {
         !configured(&self.app.store.snapshot())
+    }
+
+    /// Waits until the appliance is set up, by whoever does it.
+    pub async fn until_set_up(&self) {
+        let commits = self.app.store.watch();
+        while self.is_new() {
+            // The store lives as long as this does; should it end, so does the wait.
+            if commits.recv().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Stores a first configuration, and its administrator if there is one.

@@ -13,11 +13,11 @@ use serde_json::json;
 
 use super::{Appliance, Parts, StartError, read};
 use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
-use crate::api::console::KEYS_OF;
+use crate::api::console::{KEYS_OF, Reached};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
-use crate::config::{Config, ServiceKind, Timestamp};
+use crate::config::{Config, InterfaceName, ServiceKind, Timestamp};
 use crate::pf::Pf;
 use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
@@ -40,6 +40,12 @@ pub struct Arguments {
     /// Unattended setup file (JSON), used when the state directory is new
     #[arg(long, value_name = "FILE")]
     setup: Option<PathBuf>,
+    /// Nobody has set it up: `aifw console --socket PATH` asks the questions. Needs --socket
+    #[arg(long, requires = "socket", conflicts_with = "setup")]
+    unconfigured: bool,
+    /// Names of the simulated network cards, comma separated, while nobody has set it up
+    #[arg(long, value_name = "NAMES", default_value = "em0,em1", value_delimiter = ',')]
+    interfaces: Vec<InterfaceName>,
     /// A capture (pcap or pcapng) whose packets go through the rules; may be given more than once
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
@@ -94,12 +100,28 @@ fn speed(text: &str) -> Result<f64, &'static str> {
     factor.ok_or("expected a number, 0 or more")
 }
 
-/// Runs until INT or TERM.
-pub fn run(arguments: Arguments) -> Result<(), StartError> {
-    smol::block_on(serve(arguments))
+/// Why a sandbox ended that had come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stopped,
+    /// What a reboot is on the real machine.
+    Restart,
 }
 
-async fn serve(arguments: Arguments) -> Result<(), StartError> {
+/// Runs until INT or TERM.
+pub fn run(arguments: Arguments) -> Result<(), StartError> {
+    match smol::block_on(serve(arguments))? {
+        End::Stopped => Ok(()),
+        End::Restart => {
+            use std::os::unix::process::CommandExt;
+            println!("[OK] starting anew");
+            let mut again = std::process::Command::new(std::env::current_exe()?);
+            Err(again.args(std::env::args_os().skip(1)).exec().into())
+        }
+    }
+}
+
+async fn serve(arguments: Arguments) -> Result<End, StartError> {
     let stop = stop_signal()?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
@@ -151,6 +173,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         root,
         inside_allowed: true,
         keys_url: arguments.keys_url.clone(),
+        listens_once_set_up: true,
         components: Components::of_this_host(),
         listen: match arguments.as_configured {
             true => ListenMap::AsConfigured,
@@ -167,7 +190,46 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
             _ => {}
         }
     }
-    if appliance.is_new() {
+    let restart = appliance.app.local.restart_wanted();
+    let mut local = None;
+    if arguments.unconfigured && appliance.is_new() {
+        let card = |(number, name): (usize, &InterfaceName)| Interface {
+            name: name.to_string(),
+            mac: Some(mac(number)),
+            up: true,
+            ..Interface::default()
+        };
+        platform.set_interfaces(arguments.interfaces.iter().enumerate().map(card).collect());
+        start(&appliance).await;
+        let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
+        local = Some(appliance.listen(&places, Options::default())?);
+        let socket = arguments.socket.clone().unwrap_or_default();
+        println!("[OK] sandbox appliance, not set up; aifw console --socket {}", socket.display());
+        let ended = async {
+            stop.recv().await.ok();
+            Some(End::Stopped)
+        };
+        let reset = async {
+            restart.recv().await.ok();
+            Some(End::Restart)
+        };
+        let done = async {
+            appliance.until_set_up().await;
+            None
+        };
+        if let Some(end) = futures_lite::future::or(futures_lite::future::or(ended, reset), done).await {
+            println!("[OK] stopping");
+            if let Some(server) = local {
+                appliance.stop(server).await;
+            }
+            return Ok(end);
+        }
+        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+        // With the addresses that the interfaces have now.
+        if let Err(error) = appliance.app.applier.start().await {
+            eprintln!("[ERROR] the applied rules could not be loaded: {error}");
+        }
+    } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
             None => Setup::parse_without_admin(&default_setup(), Timestamp::now())
@@ -178,16 +240,18 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     } else if let Some(path) = &arguments.setup {
         eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
-    connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-    if let Err(error) = appliance.start().await {
-        eprintln!("[ERROR] the applied rules could not be loaded: {error}");
+    if local.is_none() {
+        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+        start(&appliance).await;
     }
-    let mut places = vec![place(&arguments, &state)?];
-    places.extend(arguments.socket.clone().map(Listen::Local));
+    let (listen, certificate) = place(&arguments, &state)?;
+    let mut places = vec![listen];
+    places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
+    appliance.app.local.set_reached(Reached { tls: arguments.tls, address, certificate });
     println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
     if appliance.app.store.snapshot().identity.users.is_empty() {
         println!(
@@ -212,27 +276,52 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    stop.recv().await.ok();
+    let stopped = async {
+        stop.recv().await.ok();
+        End::Stopped
+    };
+    let reset = async {
+        restart.recv().await.ok();
+        End::Restart
+    };
+    let end = futures_lite::future::or(stopped, reset).await;
     println!("[OK] stopping");
+    if let Some(local) = local {
+        blocking::unblock(move || local.shutdown(Duration::from_secs(5))).await;
+    }
     appliance.stop(server).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
-    Ok(())
+    Ok(end)
 }
 
-/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for.
-fn place(arguments: &Arguments, state: &Path) -> Result<Listen, StartError> {
+async fn start(appliance: &Appliance) {
+    if let Err(error) = appliance.start().await {
+        eprintln!("[ERROR] the applied rules could not be loaded: {error}");
+    }
+}
+
+/// A locally administered address for each simulated card.
+fn mac(number: usize) -> String {
+    format!("02:00:00:00:00:{:02x}", number + 1)
+}
+
+/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for; and the SHA-256 of the
+/// certificate.
+fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]>), StartError> {
     if arguments.tls {
         let pem = certificate(state)?;
+        let digest = pem.digest();
         let tls = Tls::new(&pem)
             .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-        return Ok(Listen::Tls(arguments.listen, tls));
+        return Ok((Listen::Tls(arguments.listen, tls), digest));
     }
-    Ok(match arguments.plain_http_anywhere {
+    let listen = match arguments.plain_http_anywhere {
         true => Listen::PlainAnywhere(arguments.listen),
         false => Listen::Plain(arguments.listen),
-    })
+    };
+    Ok((listen, None))
 }
 
 /// The certificate of this state directory, made at the first start.
@@ -266,7 +355,7 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     let lan = side(&system.lan_interface, system.lan_ip, "192.168.1.1/24");
     let mut interfaces: Vec<Interface> = [wan, lan].into_iter().flatten().collect();
     for (number, interface) in interfaces.iter_mut().enumerate() {
-        interface.mac = Some(format!("02:00:00:00:00:{:02x}", number + 1));
+        interface.mac = Some(mac(number));
     }
     let gateway = system.wan_gateway.or_else(|| "203.0.113.1".parse().ok());
     let simulated = interfaces.iter().map(|interface| {

@@ -162,6 +162,9 @@ pub async fn set_up(call: Call) -> Result<Reply, ApiError> {
             return Err(error.into());
         }
     };
+    if app.local.listens_once_set_up {
+        app.local.wait_until_reached(Duration::from_secs(10)).await;
+    }
     let snapshot = app.store.snapshot();
     let mut all = warnings;
     all.extend(report.warnings);

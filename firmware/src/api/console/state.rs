@@ -37,11 +37,15 @@ pub struct LocalState {
     pub keys_url: String,
     /// Keys may be fetched from loopback (a sandbox).
     pub inside_allowed: bool,
+    /// A setup is followed by listening: its answer waits for that, to say where.
+    pub listens_once_set_up: bool,
     /// Folders in which `ssh_host_*_key.pub` may lie.
     pub host_keys: Vec<PathBuf>,
     /// One setup, or one reset, at a time.
     pub(super) turn: async_lock::Mutex<()>,
     reached: Mutex<Option<Reached>>,
+    /// Told when it is reached somewhere; waited for by a setup, after which it is.
+    listening: (async_channel::Sender<()>, async_channel::Receiver<()>),
     installation: Mutex<Option<Installation>>,
     restart: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
@@ -58,16 +62,35 @@ impl LocalState {
             state_dir,
             keys_url: KEYS_OF.into(),
             inside_allowed: false,
+            listens_once_set_up: false,
             turn: async_lock::Mutex::new(()),
             reached: Mutex::default(),
+            listening: async_channel::bounded(1),
             installation: Mutex::default(),
             restart: async_channel::bounded(1),
         }
     }
 
     /// Told by whoever listens.
-    pub fn set_reached(&self, reached: Option<Reached>) {
-        *locked(&self.reached) = reached;
+    pub fn set_reached(&self, reached: Reached) {
+        *locked(&self.reached) = Some(reached);
+        // One message is enough.
+        let _ = self.listening.0.try_send(());
+    }
+
+    /// Waits until it is known where the appliance is reached, but no longer than `limit`.
+    pub(super) async fn wait_until_reached(&self, limit: std::time::Duration) {
+        if self.reached().is_some() {
+            return;
+        }
+        let told = async {
+            // The sender lives as long as this does.
+            let _ = self.listening.1.recv().await;
+        };
+        let late = async {
+            async_io::Timer::after(limit).await;
+        };
+        futures_lite::future::or(told, late).await;
     }
 
     pub fn reached(&self) -> Option<Reached> {
