@@ -151,6 +151,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        emergency: None,
     })
     .await?;
     if let Some(file) = &arguments.address_file {
