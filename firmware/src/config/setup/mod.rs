@@ -3,7 +3,6 @@
 //! same file from its answers.
 
 mod seeds;
-pub mod tuning;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -230,14 +229,14 @@ fn some(secret: &Secret) -> Option<Secret> {
 }
 
 /// Whether text could be one host name label (RFC 1123 §2.1).
-pub(crate) fn is_label(text: &str) -> bool {
+fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
-pub(crate) fn is_domain(text: &str) -> bool {
+fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
@@ -255,7 +254,7 @@ pub fn check_password(field: &str, password: &str) -> Result<(), Invalid> {
 }
 
 /// Whether a line could stand in authorized_keys: a key type, and a base64 blob that names the same type.
-pub(crate) fn is_public_key(line: &str) -> bool {
+fn is_public_key(line: &str) -> bool {
     let mut words = line.split_ascii_whitespace();
     let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return false };
     let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| kind.starts_with(prefix));
@@ -367,7 +366,6 @@ impl File {
             ssh_password_auth: by_password,
             ssh_permit_root_login: true,
             ssh_authorized_keys: keys,
-            root_password_hash: self.root_password_hash.clone(),
             ..System::default()
         };
         Ok((system, lan))
