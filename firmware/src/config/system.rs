@@ -69,7 +69,7 @@ pub struct System {
     pub ssh_permit_root_login: bool,
     /// Public keys that may log in as root, one line each (sshd(8), AUTHORIZED_KEYS).
     pub ssh_authorized_keys: Vec<String>,
-    /// crypt(3) hash of root's password; empty = as the image has it.
+    /// crypt(3) hash of root's password on the console; none = nobody signs in there with a password.
     pub root_password_hash: Secret,
 }
 

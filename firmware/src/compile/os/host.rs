@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::block::with_block;
-use crate::config::setup::is_domain;
+use crate::config::setup::answers;
 use crate::config::system::{Console, ConsoleKind, System};
 use crate::config::{Config, Secret};
 
@@ -44,7 +44,11 @@ pub struct HostSettings {
     /// Loader tunables of the tuning list.
     pub tunables: Vec<Sysctl>,
     pub sysctls: Vec<Sysctl>,
-    /// crypt(3) hash; empty = as the image has it.
+    /// Kernel modules to be loaded.
+    pub modules: Vec<String>,
+    /// Network cards, each with the flags of ifconfig(8) that turn its offloading off or on.
+    pub offloading: Vec<(String, Vec<String>)>,
+    /// crypt(3) hash; empty = nobody signs in as root with a password.
     pub root_password_hash: Secret,
 }
 
@@ -99,8 +103,16 @@ pub fn host_settings(config: &Config) -> HostSettings {
             .map(|entry| Sysctl { name: entry.key.clone(), value: entry.value.clone() })
             .collect()
     };
+    let named = |target: &'static str| {
+        let wanted =
+            config.tuning.entries.iter().filter(move |entry| entry.enabled && entry.target == target);
+        wanted.filter(|entry| is_name(&entry.key))
+    };
+    let flags = |value: &str| -> Vec<String> {
+        value.split_whitespace().filter(|flag| OFFLOADING.contains(flag)).map(str::to_owned).collect()
+    };
     // An imported document may say anything; what is no name is none.
-    let hostname = Some(system.fqdn()).filter(|name| is_domain(name)).unwrap_or_default();
+    let hostname = Some(system.fqdn()).filter(|name| answers::domain(name).is_ok()).unwrap_or_default();
     let file = |path, text| HostFile { path, text, mode: 0o644 };
     HostSettings {
         files: vec![
@@ -110,14 +122,24 @@ pub fn host_settings(config: &Config) -> HostSettings {
             file("/var/run/motd", shown(&system.motd)),
         ],
         hostname,
-        search_domain: Some(system.domain.clone()).filter(|name| is_domain(name)).unwrap_or_default(),
+        search_domain: Some(system.domain.clone())
+            .filter(|name| answers::domain(name).is_ok())
+            .unwrap_or_default(),
         timezone: system.timezone.clone(),
         console: system.console.clone(),
         tunables: entries("loader"),
         sysctls: entries("sysctl"),
+        modules: named("module").map(|entry| entry.key.clone()).collect(),
+        offloading: named("interface").map(|entry| (entry.key.clone(), flags(&entry.value))).collect(),
         root_password_hash: system.root_password_hash.clone(),
     }
 }
+
+/// Flags of ifconfig(8) that a tuning entry of a network card may hold.
+const OFFLOADING: [&str; 12] = [
+    "tso", "-tso", "lro", "-lro", "rxcsum", "-rxcsum", "txcsum", "-txcsum", "rxcsum6", "-rxcsum6", "txcsum6",
+    "-txcsum6",
+];
 
 /// sysctl(8) and loader.conf(5) names.
 fn is_name(text: &str) -> bool {

@@ -379,7 +379,7 @@ impl From<&System> for SystemSection {
             ssh_password_auth,
             ssh_permit_root_login,
             ssh_authorized_keys,
-            // Not told: whoever restores a document elsewhere keeps that machine's password.
+            // Never part of a document.
             root_password_hash: _,
         } = system;
         Self {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Console, ConsoleKind, System};
-use crate::config::setup::{is_domain, is_label};
+use crate::config::setup::answers;
 use crate::config::{Invalid, Refusal};
 
 /// Longest banner, and longest message of the day, in bytes.
@@ -57,13 +57,13 @@ impl General {
 
     /// `zones`: the time zones that this machine knows.
     pub fn check(&self, zones: &[String]) -> Result<(), Invalid> {
-        if !is_label(&self.hostname) {
+        if self.hostname.contains('.') || answers::hostname(&self.hostname).is_err() {
             return Err(Invalid::new(
                 "hostname",
                 "expected 1 to 63 letters, digits and -, with a letter or digit first and last",
             ));
         }
-        if !self.domain.is_empty() && !is_domain(&self.domain) {
+        if !self.domain.is_empty() && answers::domain(&self.domain).is_err() {
             return Err(Invalid::new(
                 "domain",
                 "expected labels of 1 to 63 letters, digits and - with dots between them, 253 characters at most",

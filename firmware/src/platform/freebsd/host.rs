@@ -56,6 +56,8 @@ pub fn configure(machine: &FreeBsd, settings: &HostSettings) -> Vec<HostStep> {
     steps.push(HostStep::of("console", set_loader(machine, settings)));
     steps.push(HostStep::of("ttys", set_ttys(machine, settings)));
     steps.push(HostStep::of("sysctl", set_sysctls(machine, &settings.sysctls)));
+    steps.push(HostStep::of("modules", load_modules(machine, &settings.modules)));
+    steps.push(HostStep::of("offloading", set_offloading(machine, &settings.offloading)));
     steps.push(HostStep::of("root password", set_root_password(machine, settings)));
     steps
 }
@@ -123,16 +125,47 @@ fn set_sysctls(machine: &FreeBsd, wanted: &[Sysctl]) -> Result<bool, PlatformErr
 /// The hash reaches pw(8) on its input, never on a command line that ps(1) shows.
 fn set_root_password(machine: &FreeBsd, settings: &HostSettings) -> Result<bool, PlatformError> {
     let hash = settings.root_password_hash.expose();
-    if hash.is_empty() {
-        return Ok(false);
-    }
+    let wanted = if hash.is_empty() { LOCKED } else { hash };
     let users = fs::read_to_string(machine.file("/etc/master.passwd"))?;
     let held = users.lines().find_map(|line| line.strip_prefix("root:")?.split(':').next());
-    if held == Some(hash) {
+    if held == Some(wanted) {
         return Ok(false);
     }
-    machine.tell("/usr/sbin/pw", &["usermod", "root", "-H", "0"], &format!("{hash}\n"), LIMIT)?;
+    match hash.is_empty() {
+        true => machine.ask("/usr/sbin/pw", &["usermod", "root", "-h", "-"])?,
+        false => {
+            machine.tell("/usr/sbin/pw", &["usermod", "root", "-H", "0"], &format!("{hash}\n"), LIMIT)?
+        }
+    };
     Ok(true)
+}
+
+/// What stands in master.passwd(5) where no password fits.
+const LOCKED: &str = "*";
+
+/// `-n`: one that is there already is no error.
+pub fn load_modules(machine: &FreeBsd, modules: &[String]) -> Result<bool, PlatformError> {
+    let mut refused = Vec::new();
+    for module in modules {
+        if let Err(error) = machine.ask("/sbin/kldload", &["-n", module]) {
+            refused.push(format!("{module}: {error}"));
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(!modules.is_empty()),
+        false => Err(PlatformError::Tool { tool: "kldload".into(), reason: refused.join("; ") }),
+    }
+}
+
+fn set_offloading(machine: &FreeBsd, cards: &[(String, Vec<String>)]) -> Result<bool, PlatformError> {
+    let mut changed = false;
+    for (name, flags) in cards.iter().filter(|(_, flags)| !flags.is_empty()) {
+        let arguments: Vec<&str> =
+            [name.as_str()].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        machine.ask("/sbin/ifconfig", &arguments)?;
+        changed = true;
+    }
+    Ok(changed)
 }
 
 /// What shutdown(8) was asked for.

@@ -131,12 +131,16 @@ fn tuning_goes_to_the_kernel_or_the_loader_and_nothing_can_be_slipped_in() {
             entry("net.isr.maxthreads", "4", "loader", false),
             entry("a", "1\"\nkernel=\"evil", "loader", true),
             entry("-a", "1", "sysctl", true),
+            entry("aesni", "YES", "module", true),
+            entry("em0", "-tso -lro down", "interface", true),
         ],
     });
     let settings = host_settings(&config);
     let sysctl = |name: &str, value: &str| Sysctl { name: name.into(), value: value.into() };
     assert_eq!(settings.sysctls, [sysctl("net.inet.ip.forwarding", "1")]);
     assert_eq!(settings.tunables, [sysctl("net.fibs", "16")]);
+    assert_eq!(settings.modules, ["aesni"]);
+    assert_eq!(settings.offloading, [("em0".to_owned(), vec!["-tso".to_owned(), "-lro".to_owned()])]);
     let text = settings.loader_conf("", BootMethod::Uefi);
     assert!(text.ends_with("boot_multicons=\"NO\"\nnet.fibs=\"16\"\n# END AiFw console\n"), "{text}");
 }
