@@ -123,18 +123,20 @@ fn tuning_goes_to_the_kernel_or_the_loader_and_nothing_can_be_slipped_in() {
         reason: String::new(),
         enabled,
     };
-    let mut config = Config::default();
-    config.tuning = Arc::new(Tuning {
-        entries: vec![
-            entry("net.inet.ip.forwarding", "1", "sysctl", true),
-            entry("net.fibs", "16", "loader", true),
-            entry("net.isr.maxthreads", "4", "loader", false),
-            entry("a", "1\"\nkernel=\"evil", "loader", true),
-            entry("-a", "1", "sysctl", true),
-            entry("aesni", "YES", "module", true),
-            entry("em0", "-tso -lro down", "interface", true),
-        ],
-    });
+    let config = Config {
+        tuning: Arc::new(Tuning {
+            entries: vec![
+                entry("net.inet.ip.forwarding", "1", "sysctl", true),
+                entry("net.fibs", "16", "loader", true),
+                entry("net.isr.maxthreads", "4", "loader", false),
+                entry("a", "1\"\nkernel=\"evil", "loader", true),
+                entry("-a", "1", "sysctl", true),
+                entry("aesni", "YES", "module", true),
+                entry("em0", "-tso -lro down", "interface", true),
+            ],
+        }),
+        ..Config::default()
+    };
     let settings = host_settings(&config);
     let sysctl = |name: &str, value: &str| Sysctl { name: name.into(), value: value.into() };
     assert_eq!(settings.sysctls, [sysctl("net.inet.ip.forwarding", "1")]);
