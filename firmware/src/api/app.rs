@@ -32,6 +32,8 @@ pub struct App {
     pub traffic: Arc<Traffic>,
     /// What the operations of the local socket remember.
     pub local: LocalState,
+    /// Why the appliance runs without its stored configuration; nothing is kept then.
+    pub emergency: Option<String>,
 }
 
 /// What follows a successful write: the route, the path as sent (`/api/v1/rules/…`), the caller.

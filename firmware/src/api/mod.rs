@@ -31,6 +31,7 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+mod system;
 #[doc(hidden)]
 pub mod testing;
 mod time;
@@ -66,6 +67,7 @@ pub fn routes() -> Vec<Route> {
         ids::routes(),
         time::routes(),
         console::routes(),
+        system::routes(),
     ]
     .concat()
 }

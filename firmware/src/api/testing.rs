@@ -194,6 +194,7 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
         after_write: Vec::new(),
         traffic,
         local: super::console::LocalState::new(dir),
+        emergency: None,
     }
 }
 

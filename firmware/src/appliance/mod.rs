@@ -14,8 +14,8 @@ use crate::api::{self, App};
 use crate::apply::url_tables::UrlTables;
 use crate::apply::{Applier, ApplyError};
 use crate::auth::{Auth, AuthError};
-use crate::config::setup::{Admin, AdminPassword};
 use crate::config::Config;
+use crate::config::setup::{Admin, AdminPassword};
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
@@ -45,6 +45,8 @@ pub struct Parts {
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
+    /// Why the store is none that lasts.
+    pub emergency: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +136,7 @@ impl Appliance {
             live,
             traffic,
             local,
+            emergency: parts.emergency,
         };
         Ok(Self { app: Arc::new(app), producer: Mutex::new(Some(producer)) })
     }

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::{Appliance, Parts, StartError, read};
-use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::console::{KEYS_OF, Reached};
+use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
@@ -179,6 +179,7 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        emergency: None,
     })
     .await?;
     if let Some(file) = &arguments.address_file {

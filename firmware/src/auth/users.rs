@@ -403,7 +403,8 @@ impl PreparedAdmin {
     pub fn write(self, draft: &mut Draft, replace: bool) -> Id {
         let known = by_name(&draft.identity, &self.username).cloned().or_else(|| {
             let local = |user: &&Arc<User>| user.auth_provider == "local" && user.role_id == ADMIN;
-            let oldest = draft.identity.users.iter().filter(local).min_by_key(|user| (user.created_at, user.id));
+            let oldest =
+                draft.identity.users.iter().filter(local).min_by_key(|user| (user.created_at, user.id));
             oldest.filter(|_| replace).cloned()
         });
         let mut user = match &known {

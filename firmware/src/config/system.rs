@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::dns::names::NameServer;
 use super::{InterfaceName, Secret};
 
+pub mod request;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WanMode {
@@ -69,6 +71,16 @@ pub struct System {
     pub ssh_authorized_keys: Vec<String>,
     /// crypt(3) hash of root's password on the console; none = nobody signs in there with a password.
     pub root_password_hash: Secret,
+}
+
+impl System {
+    /// `host.domain`, or the host alone; empty when there is none.
+    pub fn fqdn(&self) -> String {
+        match (self.hostname.is_empty(), self.domain.is_empty()) {
+            (false, false) => format!("{}.{}", self.hostname, self.domain),
+            _ => self.hostname.clone(),
+        }
+    }
 }
 
 impl Default for System {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::hardware::Hardware;
 use super::usage::usage;
-use super::{Disk, DiskIo, Memory, Vitals, resolv};
+use super::{Disk, DiskIo, HostFacts, Memory, Vitals, resolv};
 
 /// What the host tells now. What it does not tell is 0 or empty; nothing here fails.
 /// `state_dir` picks the second disk entry, where it lies on another file system than `/`.
@@ -51,8 +51,33 @@ pub fn hardware() -> Hardware {
         cores,
         threads_per_core: (number("siblings").unwrap_or(cores) / cores).max(1),
         ram_mb: memory(&read("/proc/meminfo")).total / (1024 * 1024),
-        crypto: line("flags").filter(|flags| flags.split(' ').any(|flag| flag == "aes")).map(|_| "aesni".into()).into_iter().collect(),
+        crypto: line("flags")
+            .filter(|flags| flags.split(' ').any(|flag| flag == "aes"))
+            .map(|_| "aesni".into())
+            .into_iter()
+            .collect(),
         ..Hardware::default()
+    }
+}
+
+/// What the hardware is, as far as Linux tells (proc_cpuinfo(5)).
+pub fn facts() -> HostFacts {
+    let text = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
+        value.unwrap_or_default().trim().to_owned()
+    };
+    let number = |name: &str| field(name).parse::<u32>().unwrap_or(0);
+    HostFacts {
+        kernel: nix::sys::utsname::uname()
+            .map(|names| names.version().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        cpu_model: match field("model name") {
+            name if name.is_empty() => std::env::consts::ARCH.to_owned(),
+            name => name,
+        },
+        threads: number("siblings") > number("cpu cores"),
+        temperatures: Vec::new(),
     }
 }
 

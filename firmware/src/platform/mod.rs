@@ -9,12 +9,18 @@ pub mod host;
 pub mod reset;
 pub mod resolv;
 pub mod sandbox;
+pub mod system;
 mod usage;
 
 use std::net::IpAddr;
 
 use hardware::{DiskDrive, Hardware, Progress};
 use ipnet::IpNet;
+use std::time::Duration;
+
+pub use system::{HostFacts, HostStep, Power, Scheduled};
+
+use crate::compile::os::host::HostSettings;
 
 /// A network interface as the machine has it now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +48,13 @@ pub struct Memory {
     /// Of this process.
     pub resident: u64,
     pub arc: u64,
+}
+
+impl Memory {
+    /// What is not free and cannot be had at once.
+    pub fn used(&self) -> u64 {
+        self.total.saturating_sub(self.free + self.inactive + self.cached)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -109,4 +122,14 @@ pub trait Platform: Send + Sync {
     fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
         self.check_install(target)
     }
+    /// What the hardware is.
+    fn host_facts(&self) -> Result<HostFacts, PlatformError>;
+    /// Names of the tz database that this machine has, sorted.
+    fn time_zones(&self) -> Vec<String>;
+    /// Makes the host as wanted; what is so already is left alone. A step that fails does not keep the others from being done.
+    fn configure_host(&self, settings: &HostSettings) -> Vec<HostStep>;
+    /// Restarts the machine, or switches it off, after a while; one at a time.
+    fn power(&self, power: Power, delay: Duration) -> Result<Scheduled, PlatformError>;
+    /// Takes back what [`Platform::power`] has scheduled. Whether there was anything.
+    fn cancel_power(&self) -> Result<bool, PlatformError>;
 }

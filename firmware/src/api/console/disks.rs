@@ -36,7 +36,9 @@ pub async fn install(call: Call) -> Result<Reply, ApiError> {
     let app = call.app.clone();
     let _turn = app.local.turn.lock().await;
     if configured(&app.store.snapshot()) {
-        return Err(ApiError::conflict("only an appliance that is not set up installs itself to another disk"));
+        return Err(ApiError::conflict(
+            "only an appliance that is not set up installs itself to another disk",
+        ));
     }
     if app.local.installation().is_some_and(|running| running.running) {
         return Err(ApiError::conflict("an installation is running"));

@@ -59,12 +59,9 @@ pub async fn shown(call: Call) -> Result<Reply, ApiError> {
     let snapshot = app.store.snapshot();
     let system = &snapshot.config.system;
     let role = |name: &str| {
-        let is = |assigned: &Option<InterfaceName>| assigned.as_ref().is_some_and(|held| held.as_str() == name);
-        if is(&system.wan_interface) {
-            Some("WAN")
-        } else {
-            is(&system.lan_interface).then_some("LAN")
-        }
+        let is =
+            |assigned: &Option<InterfaceName>| assigned.as_ref().is_some_and(|held| held.as_str() == name);
+        if is(&system.wan_interface) { Some("WAN") } else { is(&system.lan_interface).then_some("LAN") }
     };
     let counts = |name: &str| !["lo", "pflog", "enc", "pfsync"].iter().any(|kind| name.starts_with(kind));
     let pair = snapshot.config.ha.pfsync.as_ref().and_then(|pfsync| pfsync.local_role);
@@ -125,7 +122,8 @@ pub(super) fn certificate(app: &App) -> Option<String> {
 
 /// `ED25519 SHA256:…` of each host key that is there.
 pub(super) fn fingerprints(app: &App) -> Vec<String> {
-    let mut all: Vec<String> = app.local.host_keys.iter().flat_map(|folder| fingerprints_in(folder)).collect();
+    let mut all: Vec<String> =
+        app.local.host_keys.iter().flat_map(|folder| fingerprints_in(folder)).collect();
     all.sort();
     all
 }

@@ -16,8 +16,14 @@ use super::{Access, Route};
 pub fn routes() -> Vec<Route> {
     let local = Access::Local;
     vec![
-        Route::new("GET", "/setup", local, "Whether the appliance is set up, and its machine", machine::shown)
-            .answers::<machine::Shown>(200),
+        Route::new(
+            "GET",
+            "/setup",
+            local,
+            "Whether the appliance is set up, and its machine",
+            machine::shown,
+        )
+        .answers::<machine::Shown>(200),
         Route::new("POST", "/setup", local, "Set up, or set up again, from a setup file", setup::set_up)
             .answers::<setup::Done>(201),
         Route::new("POST", "/setup/check", local, "Judge a setup file; nothing is changed", setup::check)
@@ -36,9 +42,15 @@ pub fn routes() -> Vec<Route> {
         Route::new("POST", "/console/restart-services", local, "Restart every service", machine::restart)
             .without_snapshot()
             .answers::<machine::Restarted>(200),
-        Route::new("POST", "/console/factory-reset", local, "Forget everything and start anew", reset::factory)
-            .without_snapshot()
-            .takes::<reset::Factory>(),
+        Route::new(
+            "POST",
+            "/console/factory-reset",
+            local,
+            "Forget everything and start anew",
+            reset::factory,
+        )
+        .without_snapshot()
+        .takes::<reset::Factory>(),
         Route::new("GET", "/console/disks", local, "Disks of the machine", disks::list)
             .answers::<Vec<crate::platform::hardware::DiskDrive>>(200),
         Route::new("GET", "/console/install", local, "How far an installation is", disks::progress)

@@ -88,7 +88,9 @@ async fn read(app: &App, file: &[u8]) -> Result<Setup, ApiError> {
     for (field, name) in setup.interfaces() {
         if !facts.interfaces.is_empty() && !facts.interfaces.iter().any(|known| known == name.as_str()) {
             let known = facts.interfaces.join(", ");
-            return Err(Invalid::new(field, format!("there is no interface {name}; there are {known}")).into());
+            return Err(
+                Invalid::new(field, format!("there is no interface {name}; there are {known}")).into()
+            );
         }
     }
     Ok(setup)
@@ -230,11 +232,8 @@ pub async fn keys(call: Call) -> Result<Reply, ApiError> {
 /// The usable lines of a user's keys.
 async fn published(app: &App, user: &str) -> Result<Vec<String>, String> {
     let url = format!("{}/{user}.keys", app.local.keys_url);
-    let limits = Limits {
-        bytes: 256 * 1024,
-        time: Duration::from_secs(20),
-        inside_allowed: app.local.inside_allowed,
-    };
+    let limits =
+        Limits { bytes: 256 * 1024, time: Duration::from_secs(20), inside_allowed: app.local.inside_allowed };
     let fetched = blocking::unblock(move || fetch::fetch(&url, &Validators::default(), limits)).await;
     match fetched.map_err(|error| error.to_string())? {
         Fetched::NotModified => Ok(Vec::new()),
@@ -264,11 +263,7 @@ async fn add_keys(app: &App, user: &str, setup: &mut Setup) {
 
 /// An audit entry of something done at the console.
 pub(super) async fn noted(call: &Call, what: &str) -> Result<(), ApiError> {
-    let entry = NewAudit {
-        action: "config_changed",
-        source: "console",
-        details: what.into(),
-        ..NewAudit::default()
-    };
+    let entry =
+        NewAudit { action: "config_changed", source: "console", details: what.into(), ..NewAudit::default() };
     note(&call.app, &call.author(), entry).await
 }

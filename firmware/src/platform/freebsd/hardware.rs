@@ -87,7 +87,9 @@ fn providers(text: &str) -> Vec<(String, HashMap<&str, &str>)> {
             let numbered = line.split_once(". Name: ").filter(|(n, _)| n.bytes().all(|b| b.is_ascii_digit()));
             if let Some((_, name)) = numbered {
                 all.push((geom.to_owned(), HashMap::from([("Name", name.trim())])));
-            } else if let (Some((key, value)), Some((_, last))) = (line.trim().split_once(':'), all.last_mut()) {
+            } else if let (Some((key, value)), Some((_, last))) =
+                (line.trim().split_once(':'), all.last_mut())
+            {
                 last.insert(key, value.trim());
             }
         }
@@ -106,7 +108,8 @@ fn is_open(values: &HashMap<&str, &str>) -> bool {
 
 /// Partitions, from `gpart list`.
 pub fn partitions(gpart: &str) -> Vec<Partition> {
-    let text = |values: &HashMap<&str, &str>, key: &str| values.get(key).copied().unwrap_or_default().to_owned();
+    let text =
+        |values: &HashMap<&str, &str>, key: &str| values.get(key).copied().unwrap_or_default().to_owned();
     providers(gpart)
         .into_iter()
         // What carries a table inside a partition (a boot sector that looks like one) is no disk.
@@ -128,7 +131,8 @@ pub fn partitions(gpart: &str) -> Vec<Partition> {
 pub fn disks(geom: &str, partitions: &[Partition], root: &str) -> Vec<DiskDrive> {
     let root = root.trim_start_matches("/dev/");
     let is_root = |partition: &&Partition| {
-        partition.name == root || (partition.open && Some(partition.label.as_str()) == root.strip_prefix("gpt/"))
+        partition.name == root
+            || (partition.open && Some(partition.label.as_str()) == root.strip_prefix("gpt/"))
     };
     let boot = partitions.iter().find(is_root).map(|partition| partition.disk.clone());
     let named = |name: &str| !["cd", "fd", "md"].iter().any(|kind| name.starts_with(kind));
@@ -181,7 +185,9 @@ mod tests {
         let Some(text) = sample("ifconfig-a.txt") else { return };
         let shown: Vec<_> = nics(&text)
             .into_iter()
-            .map(|nic| format!("{} {} {:?} {:?}", nic.name, nic.driver, nic.mac.unwrap_or_default(), nic.link))
+            .map(|nic| {
+                format!("{} {} {:?} {:?}", nic.name, nic.driver, nic.mac.unwrap_or_default(), nic.link)
+            })
             .collect();
         assert_eq!(
             shown[..2],
@@ -206,10 +212,7 @@ mod tests {
             .iter()
             .map(|p| format!("{} {} {} {} {} {}", p.disk, p.index, p.label, p.kind, p.bytes, p.open))
             .collect();
-        assert_eq!(
-            shown,
-            ["vtbd0 1 esp efi 34603008 false", "vtbd0 2 root freebsd-ufs 734003200 true"]
-        );
+        assert_eq!(shown, ["vtbd0 1 esp efi 34603008 false", "vtbd0 2 root freebsd-ufs 734003200 true"]);
         let disks = disks(&geom, &partitions, root_device(&mounts));
         let shown: Vec<_> =
             disks.iter().map(|d| format!("{} {} {} {}", d.name, d.bytes, d.in_use, d.boot)).collect();

@@ -85,16 +85,15 @@ fn the_slot_that_runs_is_copied_and_boots_last() {
     assert_eq!(plan.copies[1], ("da0p4".into(), "nda0p3".into(), 3 * MIB));
     assert_eq!(plan.wiped, ["nda0p4", "nda0p5"]);
     let last: Vec<String> = plan.finish.iter().map(|words| words.join(" ")).collect();
-    assert_eq!(
-        last,
-        ["bootcode -b /boot/pmbr -p /boot/gptboot -i 2 nda0", "set -a bootme -i 3 nda0"]
-    );
+    assert_eq!(last, ["bootcode -b /boot/pmbr -p /boot/gptboot -i 2 nda0", "set -a bootme -i 3 nda0"]);
 }
 
 /// What `geom disk list` and `gpart list` print for [`medium`] and one empty disk.
 fn listings() -> (String, String) {
     let disk = |name: &str, bytes: u64, mode: &str| {
-        format!("Geom name: {name}\nProviders:\n1. Name: {name}\n   Mediasize: {bytes} (8G)\n   Mode: {mode}\n   descr: Disk\n   rotationrate: 0\n\n")
+        format!(
+            "Geom name: {name}\nProviders:\n1. Name: {name}\n   Mediasize: {bytes} (8G)\n   Mode: {mode}\n   descr: Disk\n   rotationrate: 0\n\n"
+        )
     };
     let geom = disk("da0", 8_000_000_000, "r1w1e3") + &disk("nda0", 64_000_000_000, "r0w0e0");
     let mut gpart = String::from("Geom name: da0\nscheme: GPT\nProviders:\n");
