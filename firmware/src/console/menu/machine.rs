@@ -47,7 +47,7 @@ impl Menu {
             .warn("Configuration, users, certificates, keys and logs are removed; then it starts anew.");
         if self.terminal.yes_no("Show the configuration first, to be copied from this terminal?", false)? {
             match self.client.get::<Value>("/config/export") {
-                Ok(document) => self.terminal.line(document),
+                Ok(document) => self.terminal.line(format_args!("{document:#}")),
                 Err(error) => self.terminal.error(error),
             }
         }

@@ -147,10 +147,16 @@ impl Dialogue<'_> {
     }
 }
 
+/// How the API wraps what it has made.
+#[derive(serde::Deserialize)]
+struct Created<T> {
+    data: T,
+}
+
 /// Sends a setup file, and shows what came of it.
 pub(super) fn apply(terminal: &mut Terminal, client: &Client, file: &Value) -> Outcome {
-    let done: Done = match client.post("/setup", file) {
-        Ok(done) => done,
+    let done = match client.post::<Created<Done>>("/setup", file) {
+        Ok(created) => created.data,
         Err(error) => return Outcome::Failed(error),
     };
     terminal.ok("The appliance is set up.");
