@@ -3,14 +3,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::openpty;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use serde_json::{Value, json};
@@ -135,8 +137,13 @@ pub struct Line {
 
 impl Line {
     pub fn run(mut command: Command) -> Self {
-        let pair = openpty(None, None).unwrap();
-        let slave = File::from(pair.slave);
+        // No other child of this process may hold the terminal open: hanging up would not be one.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(nix::libc::O_NOCTTY);
+        let slave = options.open(ptsname_r(&master).unwrap()).unwrap();
         command
             .stdin(Stdio::from(slave.try_clone().unwrap()))
             .stdout(Stdio::from(slave.try_clone().unwrap()))
@@ -156,7 +163,7 @@ impl Line {
             });
         }
         let child = command.spawn().unwrap();
-        Self { child, master: Some(File::from(pair.master)), seen: String::new(), at: 0 }
+        Self { child, master: Some(File::from(OwnedFd::from(master))), seen: String::new(), at: 0 }
     }
 
     /// Reads what there is; false at the end.
@@ -246,11 +253,6 @@ impl Line {
             assert!(begun.elapsed() < PATIENCE, "lives on after the line was hung up");
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    /// What appeared since the last text that was awaited.
-    pub fn rest(&self) -> &str {
-        &self.seen[self.at..]
     }
 
     /// Whether the terminal shows what is typed (termios ECHO) and ends lines by itself (ICANON).

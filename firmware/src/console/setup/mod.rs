@@ -88,8 +88,7 @@ impl Dialogue<'_> {
                 return Ok(Outcome::Declined);
             }
         }
-        self.terminal
-            .line("Enter takes the answer in brackets. Ctrl-C leaves; nothing is changed until the end.");
+        self.terminal.line("Enter takes the answer in brackets. Ctrl-C leaves, and changes nothing.");
         let answers = self.questions()?;
         let file = answers.file(reconfigure);
         let checked: Checked = match self.client.post("/setup/check", &file) {
