@@ -147,6 +147,8 @@ fn services_at(
         supervisor: Supervisor::new(),
         listen,
         sandbox: true,
+        root: dir.join("root"),
+        sshd: services::sshd::Programs::None,
         inside_allowed: true,
     })
 }

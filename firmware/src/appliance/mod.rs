@@ -2,7 +2,10 @@
 
 pub mod ask;
 mod background;
+mod certificate;
+mod ending;
 pub mod sandbox;
+pub mod supervise;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +39,7 @@ pub struct Parts {
     pub auth: crate::auth::Options,
     /// Files that rules name are written below it.
     pub root: PathBuf,
+    pub sshd: services::sshd::Programs,
     /// URL tables may be fetched from private and loopback servers.
     pub inside_allowed: bool,
     /// Where SSH keys that people have published are fetched.
@@ -94,6 +98,9 @@ impl Appliance {
             supervisor: Supervisor::new(),
             listen: parts.listen,
             sandbox: parts.platform.kind() == "sandbox",
+            // Daemons run in directories of their own.
+            root: std::path::absolute(&parts.root)?,
+            sshd: parts.sshd,
             inside_allowed: parts.inside_allowed,
         });
         let applier = Applier::new(
@@ -216,9 +223,17 @@ impl Appliance {
     }
 
     /// Finishes what is being worked on, and closes the store.
-    pub async fn stop(self, server: Server) {
-        blocking::unblock(move || server.shutdown(Duration::from_secs(5))).await;
+    pub async fn stop(self, servers: impl IntoIterator<Item = Server>) {
+        let closing: Vec<_> = servers
+            .into_iter()
+            .map(|server| blocking::unblock(move || server.shutdown(Duration::from_secs(5))))
+            .collect();
+        for closed in closing {
+            closed.await;
+        }
         self.app.services.shutdown().await;
+        // One that was never started would be waited for.
+        drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.app.live.stop().await;
         note(&self.app.store, "daemon_stopped", "aifw stopped".into()).await;
         self.app.store.close();

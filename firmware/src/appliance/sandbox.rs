@@ -11,9 +11,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Appliance, Parts, StartError, read};
+use super::ending::{End, stop_signal};
+use super::{Appliance, Parts, StartError, certificate, read};
 use crate::api::console::{KEYS_OF, Reached};
-use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
+use crate::api::server::{Listen, ServerError, Tls};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
@@ -23,7 +24,7 @@ use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
 use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
-use crate::services::{Components, Services, ids};
+use crate::services::{Components, Services, ids, sshd};
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -100,14 +101,6 @@ fn speed(text: &str) -> Result<f64, &'static str> {
     factor.ok_or("expected a number, 0 or more")
 }
 
-/// Why a sandbox ended that had come up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Stopped,
-    /// What a reboot is on the real machine.
-    Restart,
-}
-
 /// Runs until INT or TERM.
 pub fn run(arguments: Arguments) -> Result<(), StartError> {
     match smol::block_on(serve(arguments))? {
@@ -122,7 +115,7 @@ pub fn run(arguments: Arguments) -> Result<(), StartError> {
 }
 
 async fn serve(arguments: Arguments) -> Result<End, StartError> {
-    let stop = stop_signal()?;
+    let stop = stop_signal(&[])?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
     let state = arguments.state.clone();
@@ -171,6 +164,7 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             ..crate::auth::Options::from_env()
         },
         root,
+        sshd: sshd::Programs::None,
         inside_allowed: true,
         keys_url: arguments.keys_url.clone(),
         listens_once_set_up: true,
@@ -191,7 +185,6 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             _ => {}
         }
     }
-    let restart = appliance.app.local.restart_wanted();
     let mut local = None;
     if arguments.unconfigured && appliance.is_new() {
         let card = |(number, name): (usize, &InterfaceName)| Interface {
@@ -206,23 +199,9 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
         local = Some(appliance.listen(&places, Options::default())?);
         let socket = arguments.socket.clone().unwrap_or_default();
         println!("[OK] sandbox appliance, not set up; aifw console --socket {}", socket.display());
-        let ended = async {
-            stop.recv().await.ok();
-            Some(End::Stopped)
-        };
-        let reset = async {
-            restart.recv().await.ok();
-            Some(End::Restart)
-        };
-        let done = async {
-            appliance.until_set_up().await;
-            None
-        };
-        if let Some(end) = futures_lite::future::or(futures_lite::future::or(ended, reset), done).await {
+        if let Some(end) = appliance.until_set_up_or_end(&stop).await {
             println!("[OK] stopping");
-            if let Some(server) = local {
-                appliance.stop(server).await;
-            }
+            appliance.stop(local).await;
             return Ok(end);
         }
         connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
@@ -277,20 +256,9 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    let stopped = async {
-        stop.recv().await.ok();
-        End::Stopped
-    };
-    let reset = async {
-        restart.recv().await.ok();
-        End::Restart
-    };
-    let end = futures_lite::future::or(stopped, reset).await;
+    let end = appliance.until_end(&stop).await;
     println!("[OK] stopping");
-    if let Some(local) = local {
-        blocking::unblock(move || local.shutdown(Duration::from_secs(5))).await;
-    }
-    appliance.stop(server).await;
+    appliance.stop(local.into_iter().chain([server])).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
@@ -312,7 +280,7 @@ fn mac(number: usize) -> String {
 /// certificate.
 fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]>), StartError> {
     if arguments.tls {
-        let pem = certificate(state)?;
+        let pem = certificate::own(state, &[])?;
         let digest = pem.digest();
         let tls = Tls::new(&pem)
             .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
@@ -323,24 +291,6 @@ fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]
         false => Listen::Plain(arguments.listen),
     };
     Ok((listen, None))
-}
-
-/// The certificate of this state directory, made at the first start.
-fn certificate(state: &Path) -> Result<Pem, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
-    if let (Ok(certificate), Ok(key_text)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
-        return Ok(Pem { certificate, key: key_text });
-    }
-    let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
-    let pem = tls::self_signed(&names)
-        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
-    file.write_all(pem.key.as_bytes())?;
-    std::fs::write(&cert, &pem.certificate)?;
-    Ok(pem)
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
@@ -412,17 +362,4 @@ async fn count_traffic(simulator: Arc<Simulator>, platform: Arc<Sandbox>) {
             platform.count(&now.name, false, grown[2], grown[3]);
         }
     }
-}
-
-/// Receives once when the process is asked to end.
-fn stop_signal() -> Result<async_channel::Receiver<()>, StartError> {
-    let mut signals = async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term])?;
-    let (sender, receiver) = async_channel::bounded(1);
-    smol::spawn(async move {
-        use futures_lite::StreamExt;
-        signals.next().await;
-        sender.send(()).await.ok();
-    })
-    .detach();
-    Ok(receiver)
 }

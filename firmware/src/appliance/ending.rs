@@ -1,0 +1,58 @@
+//! Why an appliance ends that has come up: somebody asks the process to, or the appliance is to start anew.
+
+use async_channel::Receiver;
+use async_signal::{Signal, Signals};
+use futures_lite::{StreamExt, future};
+
+use super::{Appliance, StartError};
+
+/// Why an appliance ended that had come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    /// What was asked for begins with the next start (a factory reset): a reboot, or in a sandbox the program anew.
+    Restart,
+}
+
+/// Receives once when the process is asked to end: INT or TERM. Signals in `meaningless` are taken, and do nothing.
+pub fn stop_signal(meaningless: &[Signal]) -> Result<Receiver<()>, StartError> {
+    let ends = [Signal::Int, Signal::Term];
+    let mut signals = Signals::new(ends.iter().chain(meaningless).copied())?;
+    let (sender, receiver) = async_channel::bounded(1);
+    smol::spawn(async move {
+        while let Some(signal) = signals.next().await {
+            if signal.is_ok_and(|signal| ends.contains(&signal)) {
+                sender.send(()).await.ok();
+                return;
+            }
+        }
+    })
+    .detach();
+    Ok(receiver)
+}
+
+impl Appliance {
+    /// Waits for the end.
+    pub async fn until_end(&self, stop: &Receiver<()>) -> End {
+        let restart = self.app.local.restart_wanted();
+        let stopped = async {
+            stop.recv().await.ok();
+            End::Stopped
+        };
+        let reset = async {
+            restart.recv().await.ok();
+            End::Restart
+        };
+        future::or(stopped, reset).await
+    }
+
+    /// Waits until somebody has set the appliance up (`None`), or for the end.
+    pub async fn until_set_up_or_end(&self, stop: &Receiver<()>) -> Option<End> {
+        let end = async { Some(self.until_end(stop).await) };
+        let done = async {
+            self.until_set_up().await;
+            None
+        };
+        future::or(end, done).await
+    }
+}
