@@ -258,7 +258,7 @@ fn from_the_first_start_through_setup_to_an_api_that_answers() {
     let answer = running.local("POST", "/setup", answers());
     assert_eq!(answer.status, 201, "{}\n{}", answer.text(), trial.console());
     // Its answer says where the API is, and there it is, without a restart.
-    let url = answer.json()["url"].as_str().unwrap().to_owned();
+    let url = answer.json()["data"]["url"].as_str().unwrap().to_owned();
     assert_eq!(running.setup()["url"], url);
     assert_eq!(running.network("/system/info").unwrap()["hostname"], "aifw");
     says(&trial, "set up\n");
