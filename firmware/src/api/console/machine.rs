@@ -1,21 +1,21 @@
 //! The machine as the console shows it, which interface is WAN and which LAN, and restarting the services.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::setup::{configured, hardware, noted};
+use super::setup::{configured, console_audit, hardware, noted};
+use crate::api::services_common::acted as said;
 use crate::api::{ApiError, App, Call, Reply};
 use crate::apply::Pending;
 use crate::apply::services::Wish;
-use crate::config::rule::Rule;
-use crate::config::setup::{TuningItem, answers};
-use crate::config::{Address, Config, InterfaceName, Invalid, NatRule, ServiceKind, System};
+use crate::config::setup::{TuningItem, answers, moves};
+use crate::config::{InterfaceName, Invalid, ServiceKind, System};
+use crate::platform::Power;
 use crate::platform::hardware::{Hardware, Nic};
-use crate::store::{Draft, NewAudit};
+use crate::store::Draft;
 
 /// What the header of the menu and the dialogue's questions are made of.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -172,73 +172,88 @@ pub async fn assign(call: Call) -> Result<Reply, ApiError> {
         wanted.wan,
         wanted.lan.as_ref().map_or("not assigned", InterfaceName::as_str)
     );
-    let audit = NewAudit {
-        action: "config_changed",
-        source: "console",
-        details: text.clone(),
-        ..NewAudit::default()
-    };
+    let audit = console_audit(&text);
     let author = call.author();
     let report = call.app.applier.replace(&author, None, move |draft: &mut Draft| {
-        move_roles(&mut draft.config, &wanted);
+        moves::give_roles(&mut draft.config, &wanted.wan, wanted.lan.as_ref());
         draft.audit.push(audit);
         Ok::<(), ApiError>(())
     });
-    report.await?;
-    Ok(Reply::message(text))
+    Ok(said(text, &report.await?.warnings))
 }
 
-fn move_roles(config: &mut Config, wanted: &Assignment) {
-    let old = config.system.clone();
-    let moved = |name: &InterfaceName| {
-        if Some(name) == old.wan_interface.as_ref() {
-            Some(wanted.wan.clone())
-        } else if Some(name) == old.lan_interface.as_ref() {
-            wanted.lan.clone()
-        } else {
-            None
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct NewAddress {
+    /// The WAN's or the LAN's.
+    interface: InterfaceName,
+    /// With its prefix; `null`: a WAN asks for it (DHCP).
+    address: Option<String>,
+    /// Of a WAN with an address of its own.
+    gateway: Option<String>,
+    /// Whether the DHCP server leases addresses in the LAN.
+    #[serde(default)]
+    dhcp: bool,
+    /// The first address that it leases; as at setup unless given.
+    #[schemars(with = "Option<String>")]
+    dhcp_from: Option<Ipv4Addr>,
+    #[schemars(with = "Option<String>")]
+    dhcp_to: Option<Ipv4Addr>,
+}
+
+/// What a [`NewAddress`] means for the interface it names.
+enum Readdressing {
+    Wan(moves::WanAddress),
+    Lan(ipnet::Ipv4Net, moves::LanDhcp),
+}
+
+impl NewAddress {
+    fn judged(&self, system: &System) -> Result<Readdressing, Invalid> {
+        let at = |field: &'static str| move |bad: Invalid| Invalid { field: field.into(), ..bad };
+        if Some(&self.interface) == system.wan_interface.as_ref() {
+            let Some(own) = &self.address else { return Ok(Readdressing::Wan(moves::WanAddress::Dhcp)) };
+            let own = answers::wan_address(own).map_err(at("address"))?;
+            let gateway = self.gateway.as_deref().unwrap_or_default();
+            let gateway = answers::wan_gateway(gateway, &own).map_err(at("gateway"))?;
+            return Ok(Readdressing::Wan(moves::WanAddress::Static { own, gateway }));
         }
-    };
-    let system = Arc::make_mut(&mut config.system);
-    system.wan_interface = Some(wanted.wan.clone());
-    system.lan_interface = wanted.lan.clone();
-    if wanted.lan.is_none() {
-        system.lan_ip = None;
-    }
-    let rules: Vec<Arc<Rule>> = config.rules.iter().cloned().collect();
-    for rule in rules {
-        let mut rule = Rule::clone(&rule);
-        let on = rule.interface.as_ref().and_then(moved);
-        let ends = [&mut rule.src.addr, &mut rule.dst.addr];
-        let mut changed = on.is_some();
-        for end in ends {
-            if let Address::Interface(name) | Address::InterfaceNetwork(name) = end
-                && let Some(new) = moved(name)
-            {
-                *name = new;
-                changed = true;
-            }
+        if Some(&self.interface) != system.lan_interface.as_ref() {
+            return Err(Invalid::new("interface", format!("{} is neither WAN nor LAN", self.interface)));
         }
-        if changed {
-            rule.interface = on.or(rule.interface);
-            config.rules.insert(rule);
+        let own = self.address.as_deref().unwrap_or_default();
+        let own = answers::lan_address(own, system.wan_ip).map_err(at("address"))?;
+        let dhcp = match (self.dhcp, self.dhcp_from, self.dhcp_to) {
+            (false, None, None) => moves::LanDhcp::Off,
+            (true, None, None) => moves::LanDhcp::On(None),
+            (true, Some(first), Some(last)) => moves::LanDhcp::On(Some((first, last))),
+            (true, _, None) => return Err(Invalid::new("dhcp_to", "expected together with dhcp_from")),
+            (true, None, _) => return Err(Invalid::new("dhcp_from", "expected together with dhcp_to")),
+            (false, ..) => return Err(Invalid::new("dhcp", "expected true, since a range is given")),
+        };
+        Ok(Readdressing::Lan(own, dhcp))
+    }
+}
+
+/// Another address for WAN or LAN; what names the old network names the new one. In force at once, or not at all.
+pub async fn readdress(call: Call) -> Result<Reply, ApiError> {
+    let wanted: NewAddress = call.json()?;
+    let snapshot = call.app.store.snapshot();
+    if !configured(&snapshot) {
+        return Err(ApiError::conflict("the appliance is not set up yet"));
+    }
+    let judged = wanted.judged(&snapshot.config.system)?;
+    let address = wanted.address.as_deref().unwrap_or("asked for (DHCP)");
+    let text = format!("the address of {} is {address}", wanted.interface);
+    let audit = console_audit(&text);
+    let author = call.author();
+    let report = call.app.applier.replace(&author, None, move |draft: &mut Draft| {
+        match judged {
+            Readdressing::Wan(wan) => moves::set_wan(&mut draft.config, wan)?,
+            Readdressing::Lan(own, dhcp) => moves::set_lan(&mut draft.config, own, dhcp, draft.now)?,
         }
-    }
-    let nat: Vec<Arc<NatRule>> = config.nat.iter().cloned().collect();
-    for rule in nat {
-        if let Some(new) = moved(&rule.interface) {
-            config.nat.insert(NatRule { interface: new, ..NatRule::clone(&rule) });
-        }
-    }
-    let dhcp = Arc::make_mut(&mut config.dhcp);
-    for name in &mut dhcp.interfaces {
-        if let Some(new) = InterfaceName::new(name).ok().as_ref().and_then(moved) {
-            *name = new.to_string();
-        }
-    }
-    if wanted.lan.is_none() {
-        dhcp.enabled = false;
-    }
+        draft.audit.push(audit);
+        Ok::<(), ApiError>(())
+    });
+    Ok(said(text, &report.await?.warnings))
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -271,4 +286,30 @@ pub async fn restart(call: Call) -> Result<Reply, ApiError> {
     }
     noted(&call, "services restarted").await?;
     Ok(Reply::json(&Restarted { services }))
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Switch {
+    action: SwitchAction,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SwitchAction {
+    Reboot,
+    PowerOff,
+}
+
+/// At once: whoever asks has been asked whether they are sure.
+pub async fn power(call: Call) -> Result<Reply, ApiError> {
+    let request: Switch = call.json()?;
+    let power = match request.action {
+        SwitchAction::Reboot => Power::Reboot,
+        SwitchAction::PowerOff => Power::PowerOff,
+    };
+    noted(&call, power.word()).await?;
+    let platform = call.app.platform.clone();
+    let done = blocking::unblock(move || platform.power(power, std::time::Duration::ZERO)).await;
+    done.map_err(|error| ApiError::new(500, error.to_string()))?;
+    Ok(Reply::message(format!("{}: on its way", power.word())))
 }

@@ -35,6 +35,11 @@ pub fn routes() -> Vec<Route> {
             .answers::<setup::Keys>(200),
         Route::new("PUT", "/console/interfaces", local, "Give WAN and LAN to interfaces", machine::assign)
             .takes::<machine::Assignment>(),
+        Route::new("PUT", "/console/address", local, "Give WAN or LAN another address", machine::readdress)
+            .takes::<machine::NewAddress>(),
+        Route::new("POST", "/console/power", local, "Restart the machine, or switch it off", machine::power)
+            .without_snapshot()
+            .takes::<machine::Switch>(),
         Route::new("PUT", "/console/root-password", local, "Set root's password", reset::root_password)
             .takes::<reset::RootPassword>(),
         Route::new("PUT", "/console/admin-password", local, "Let an administrator in again", reset::admin)

@@ -1,16 +1,14 @@
 //! Ways back in for whoever stands before the machine: root's password, an administrator's, and the factory state.
 
-use std::sync::Arc;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::setup::{hashed, noted};
+use super::setup::{console_audit, hashed, noted};
+use crate::api::services_common::acted;
 use crate::api::{ApiError, Call, Reply};
 use crate::config::setup::{self, answers};
-use crate::config::{Invalid, Secret};
+use crate::config::{Invalid, Secret, System};
 use crate::platform::reset;
-use crate::store::{Draft, NewAudit, StoreError};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct RootPassword {
@@ -22,23 +20,14 @@ pub async fn root_password(call: Call) -> Result<Reply, ApiError> {
     answers::root_password(request.password.expose())
         .map_err(|bad| Invalid { field: "password".into(), ..bad })?;
     let hash = hashed(setup::RootPassword::Plain(request.password)).await?;
+    let audit = console_audit("root's password was set on the console");
     let author = call.author();
-    // In force at once, whatever else is pending.
-    let audit = NewAudit {
-        action: "config_changed",
-        source: "console",
-        details: "root's password was set on the console".into(),
-        ..NewAudit::default()
-    };
-    let set = call.app.store.commit(&author, move |draft: &mut Draft| {
-        for config in [&mut draft.config, &mut draft.applied] {
-            Arc::make_mut(&mut config.system).root_password_hash = hash.clone();
-        }
-        draft.audit.push(audit);
-        Ok::<(), StoreError>(())
+    let report = call.app.applier.set_host(&author, audit, move |system: &mut System| {
+        system.root_password_hash = hash.clone();
+        Ok::<(), ApiError>(())
     });
-    set.await?;
-    Ok(Reply::message("root's password is set"))
+    let warnings: Vec<String> = report.await?.warning().into_iter().collect();
+    Ok(acted("root's password is set", &warnings))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -262,8 +262,11 @@ async fn add_keys(app: &App, user: &str, setup: &mut Setup) {
 }
 
 /// An audit entry of something done at the console.
+pub(super) fn console_audit(what: &str) -> NewAudit {
+    NewAudit { action: "config_changed", source: "console", details: what.into(), ..NewAudit::default() }
+}
+
+/// Writes a [`console_audit`] of something that changed no configuration.
 pub(super) async fn noted(call: &Call, what: &str) -> Result<(), ApiError> {
-    let entry =
-        NewAudit { action: "config_changed", source: "console", details: what.into(), ..NewAudit::default() };
-    note(&call.app, &call.author(), entry).await
+    note(&call.app, &call.author(), console_audit(what)).await
 }
