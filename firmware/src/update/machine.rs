@@ -18,7 +18,9 @@
 use std::io::{self, BufRead};
 
 use ring::digest::{Context, SHA256};
+use schemars::JsonSchema;
 use semver::Version;
+use serde::Serialize;
 
 use super::gpt::Attribute::{BootFailed, BootMe, BootOnce};
 use super::manifest::{Keys, Manifest, Policy};
@@ -49,8 +51,12 @@ pub enum MachineError {
 }
 
 /// What a job is doing, with how many of how many bytes are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
+    /// The release server is asked.
+    Asking,
+    Downloading,
     Verifying,
     Writing,
     ReadingBack,
@@ -74,8 +80,9 @@ pub enum Boot {
     Interrupted(SlotName),
     /// An update was cut off just before its end; it waits for the next boot now.
     Rearmed(Attempt),
-    /// This firmware is being tried: it must be found healthy.
-    Trying(Attempt),
+    /// This firmware is being tried: it must be found healthy. `starts` counts how often it was started in this boot;
+    /// after [`MOST_STARTS`] it has failed.
+    Trying { attempt: Attempt, starts: u32 },
     /// This firmware was found healthy before; it is permanent now.
     Committed(Attempt),
     /// The other firmware was tried and has failed. The store is as this one left it.
@@ -104,7 +111,20 @@ impl Machine<'_> {
         self.slots.repair()?;
         let phase = state.phase.clone();
         let boot = match phase {
+            // Somebody chose the other slot by hand, at the loader: to them, that is going back. The store is the
+            // other firmware's.
+            Phase::Idle if state.owner == Some(running.other()) => {
+                let old = state.content(running.other()).map_or(version, |content| &content.version).clone();
+                let (from, new) = (running.other(), version.clone());
+                let attempt =
+                    Attempt { kind: Kind::Rollback, from, target: running, old, new, links: Vec::new() };
+                return self.try_out(&mut state, attempt, 1, StoreStep::Untouched);
+            }
             Phase::Idle => Boot::Settled,
+            // gptboot clears `bootme` before the try: the next boot is still the target's, and this start is none.
+            Phase::Ready { attempt } if attempt.from == running && self.waits(&attempt)? => {
+                return Ok(Boot::Settled);
+            }
             // It was whole before the first byte was to be written.
             Phase::Writing { target } if target == running => Boot::Settled,
             Phase::Writing { target } => {
@@ -122,17 +142,10 @@ impl Machine<'_> {
             Phase::Arming { attempt } | Phase::Ready { attempt } | Phase::Disarming { attempt }
                 if attempt.target == running =>
             {
-                state.phase =
-                    Phase::Trying { attempt: attempt.clone(), starts: 1, store: StoreStep::Untouched };
-                state.save(self.place)?;
-                self.take_store(&mut state)?;
-                return Ok(Boot::Trying(attempt));
+                return self.try_out(&mut state, attempt, 1, StoreStep::Untouched);
             }
             Phase::Trying { attempt, starts, store } if attempt.target == running => {
-                state.phase = Phase::Trying { attempt: attempt.clone(), starts: starts + 1, store };
-                state.save(self.place)?;
-                self.take_store(&mut state)?;
-                return Ok(Boot::Trying(attempt));
+                return self.try_out(&mut state, attempt, starts.saturating_add(1), store);
             }
             Phase::Committing { attempt } if attempt.target == running => {
                 self.make_permanent(&mut state, &attempt)?;
@@ -267,6 +280,22 @@ impl Machine<'_> {
         Ok(())
     }
 
+    /// Looks into a slot of which nothing is known: an image may have been written with a firmware in both.
+    pub fn learn(&self, slot: SlotName) {
+        let Some(version) = self.slots.version(slot).and_then(|text| Version::parse(&text).ok()) else { return };
+        let known = State::load(self.place).and_then(|mut state| {
+            let unknown = &mut state.slots[slot.index()];
+            if unknown.is_some() || state.phase != Phase::Idle {
+                return Ok(());
+            }
+            *unknown = Some(content(&version));
+            state.save(self.place)
+        });
+        if let Err(error) = known {
+            log::warn!("{slot}: {error}");
+        }
+    }
+
     /// The state, when nothing is being written or tried.
     fn quiet(&self, why: &'static str) -> Result<State, MachineError> {
         let state = State::load(self.place)?;
@@ -334,6 +363,25 @@ impl Machine<'_> {
             true => Ok(manifest),
             false => Err(MachineError::ReadBack(target)),
         }
+    }
+
+    /// Whether the next boot is that of an attempt's target.
+    fn waits(&self, attempt: &Attempt) -> Result<bool, SlotError> {
+        let held = self.slots.attributes(attempt.target)?;
+        Ok(held.boot_me && held.boot_once)
+    }
+
+    fn try_out(
+        &self,
+        state: &mut State,
+        attempt: Attempt,
+        starts: u32,
+        store: StoreStep,
+    ) -> Result<Boot, MachineError> {
+        state.phase = Phase::Trying { attempt: attempt.clone(), starts, store };
+        state.save(self.place)?;
+        self.take_store(state)?;
+        Ok(Boot::Trying { attempt, starts })
     }
 
     /// Gives the store to the firmware of the slot that runs. It is not open yet.

@@ -7,27 +7,26 @@
 //! [`manifest`] and [`package`] read what is delivered, [`slots`] is the boot medium (gpart(8), or a disk image in
 //! the sandbox), [`gpt`] its table, [`boot`] what gptboot chooses. [`machine`] is the order in which things are
 //! written, [`state`] what is remembered between boots, [`place`] where. [`release`] and [`download`] ask the
-//! release server, [`health`] judges a new firmware, [`power`] restarts, [`history`] remembers. [`Updater`] puts them
-//! together for the API and the command line. Knows nothing of HTTP requests.
+//! release server, [`health`] judges a new firmware, [`history`] remembers, [`window`] is the weekly maintenance.
+//! [`Updater`] puts them together for the API, the background and the boot. Knows nothing of HTTP requests.
 
 pub mod boot;
 pub mod download;
 pub mod gpt;
 pub mod health;
 pub mod history;
+pub mod job;
 pub mod machine;
 pub mod manifest;
 pub mod package;
 pub mod place;
-pub mod power;
 pub mod release;
 pub mod slots;
 pub mod state;
 #[doc(hidden)]
 pub mod testing;
-#[cfg(test)]
-mod tests;
+mod trial;
 mod updater;
 pub mod window;
 
-pub use updater::{Installed, Job, JobKind, Options, Status, UpdateError, Updater};
+pub use updater::{Info, Installed, Options, Status, Switched, UpdateError, Updater};
