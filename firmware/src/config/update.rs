@@ -165,7 +165,10 @@ mod tests {
         assert_eq!(next(&monday, "2026-11-24T12:00:00Z"), "2026-11-30T04:30:00+01:00[Europe/Berlin]");
         assert_eq!(next(&monday, "2026-11-30T03:29:59Z"), "2026-11-30T04:30:00+01:00[Europe/Berlin]");
         assert_eq!(next(&monday, "2026-11-30T03:30:00Z"), "2026-12-07T04:30:00+01:00[Europe/Berlin]");
-        assert_eq!(next(&settings("mon", "04:30"), "2026-11-24T12:00:00Z"), next(&monday, "2026-11-24T12:00:00Z"));
+        assert_eq!(
+            next(&settings("mon", "04:30"), "2026-11-24T12:00:00Z"),
+            next(&monday, "2026-11-24T12:00:00Z")
+        );
         // The clock leaps from 02:00 to 03:00 on 2026-03-29.
         assert_eq!(
             next(&settings("SUN", "02:30"), "2026-03-28T12:00:00Z"),

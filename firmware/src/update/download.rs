@@ -65,8 +65,7 @@ pub fn check_room(folder: &Path, needed: u64) -> Result<(), DownloadError> {
 
 /// The checksum that a side file holds.
 pub fn checksum(url: &str) -> Result<String, DownloadError> {
-    let Fetched::Document { body, .. } =
-        fetch::fetch_as(USER_AGENT, url, &Validators::default(), SIDE_FILE)?
+    let Fetched::Document { body, .. } = fetch::fetch_as(USER_AGENT, url, &Validators::default(), SIDE_FILE)?
     else {
         return Err(DownloadError::NoChecksum { url: url.into() });
     };

@@ -71,12 +71,7 @@ pub fn load(place: &dyn Place) -> Vec<Row> {
 }
 
 /// Adds a row; of more than [`KEPT`] the oldest go.
-pub fn add(
-    place: &dyn Place,
-    action: Action,
-    status: Outcome,
-    details: impl Into<String>,
-) -> io::Result<()> {
+pub fn add(place: &dyn Place, action: Action, status: Outcome, details: impl Into<String>) -> io::Result<()> {
     let mut rows = load(place);
     rows.push(Row {
         id: Id::new_v4(),

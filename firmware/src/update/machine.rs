@@ -186,7 +186,8 @@ impl Machine<'_> {
         links: Vec<Link>,
         progress: &dyn Fn(Stage, u64, u64),
     ) -> Result<Outcome, MachineError> {
-        let mut state = self.quiet("the new firmware is still being tried; wait until it is found healthy")?;
+        let mut state =
+            self.quiet("the new firmware is still being tried; wait until it is found healthy")?;
         let running = self.slots.running()?;
         let target = running.other();
         let policy = Policy { capacity: policy.capacity.min(self.slots.capacity(target)?), ..policy.clone() };
@@ -238,7 +239,8 @@ impl Machine<'_> {
     /// Goes back: to the other slot at the next boot; or, where a change of slots still waits for the next boot, stays
     /// here. Gives the version that the next boot runs.
     pub fn roll_back(&self, running: &Version, links: Vec<Link>) -> Result<Version, MachineError> {
-        let mut state = self.quiet("the new firmware is still being tried; it goes back by itself if it fails")?;
+        let mut state =
+            self.quiet("the new firmware is still being tried; it goes back by itself if it fails")?;
         if matches!(state.phase, Phase::Ready { .. }) {
             self.disarm(&mut state)?;
             return Ok(running.clone());
@@ -282,7 +284,9 @@ impl Machine<'_> {
 
     /// Looks into a slot of which nothing is known: an image may have been written with a firmware in both.
     pub fn learn(&self, slot: SlotName) {
-        let Some(version) = self.slots.version(slot).and_then(|text| Version::parse(&text).ok()) else { return };
+        let Some(version) = self.slots.version(slot).and_then(|text| Version::parse(&text).ok()) else {
+            return;
+        };
         let known = State::load(self.place).and_then(|mut state| {
             let unknown = &mut state.slots[slot.index()];
             if unknown.is_some() || state.phase != Phase::Idle {
@@ -307,7 +311,9 @@ impl Machine<'_> {
 
     /// No boot of a slot any more. `bootme` goes first: a slot with `bootonce` alone is not chosen.
     fn forbid(&self, slot: SlotName) -> Result<(), SlotError> {
-        [BootMe, BootOnce, BootFailed].into_iter().try_for_each(|attribute| self.slots.set(slot, attribute, false))
+        [BootMe, BootOnce, BootFailed]
+            .into_iter()
+            .try_for_each(|attribute| self.slots.set(slot, attribute, false))
     }
 
     fn arm(&self, state: &mut State, attempt: Attempt) -> Result<(), MachineError> {

@@ -197,8 +197,10 @@ mod tests {
         assert_eq!(told(&manifest("0.2.0"), policy("0.3.0", true)), "good");
         assert!(told(&manifest("0.2.0-rc.1"), policy("0.2.0", false)).contains("older"));
         assert!(told(&manifest("0.2.0"), policy("0.0.9", false)).contains("0.0.9 is running"));
-        assert!(told(&Manifest { arch: "riscv64".into(), ..manifest("0.2.0") }, policy("0.1.0", true))
-            .contains("it is for riscv64"));
+        assert!(
+            told(&Manifest { arch: "riscv64".into(), ..manifest("0.2.0") }, policy("0.1.0", true))
+                .contains("it is for riscv64")
+        );
         assert!(told(&Manifest { format: 2, ..manifest("0.2.0") }, policy("0.1.0", true)).contains("format"));
         let sized = |size, sha256: &str| Manifest {
             slot: SlotImage { size, sha256: sha256.into() },

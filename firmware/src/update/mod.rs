@@ -30,3 +30,8 @@ mod updater;
 pub mod window;
 
 pub use updater::{Info, Installed, Options, Status, Switched, UpdateError, Updater};
+
+/// The version of this program.
+pub fn this_version() -> semver::Version {
+    semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0))
+}

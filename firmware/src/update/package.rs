@@ -104,7 +104,9 @@ fn form(what: impl Into<String>) -> PackageError {
 fn damaged(error: io::Error) -> PackageError {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => PackageError::Form(error.to_string()),
-        _ if error.to_string().contains("format") => PackageError::Form("it is not compressed with xz".into()),
+        _ if error.to_string().contains("format") => {
+            PackageError::Form("it is not compressed with xz".into())
+        }
         _ => PackageError::Damaged(error),
     }
 }
@@ -146,7 +148,10 @@ fn entries(
                 let read = keys.read(&text, &signature)?;
                 policy.check(&read)?;
                 if top != read.top() {
-                    return Err(form(format!("its directory is {top:?}, its manifest says {:?}", read.top())));
+                    return Err(form(format!(
+                        "its directory is {top:?}, its manifest says {:?}",
+                        read.top()
+                    )));
                 }
                 sink.begin(&read).map_err(PackageError::Sink)?;
                 manifest = Some(read);
@@ -205,11 +210,7 @@ fn small(
     }
 }
 
-fn copy_image(
-    entry: &mut impl Read,
-    manifest: &Manifest,
-    sink: &mut dyn Sink,
-) -> Result<(), PackageError> {
+fn copy_image(entry: &mut impl Read, manifest: &Manifest, sink: &mut dyn Sink) -> Result<(), PackageError> {
     let mut hash = Context::new(&SHA256);
     let mut piece = vec![0; PIECE];
     let mut left = manifest.slot.size;
@@ -220,7 +221,8 @@ fn copy_image(
         sink.write(&piece[..length]).map_err(PackageError::Sink)?;
         left -= length as u64;
     }
-    match data_encoding::HEXLOWER.encode(hash.finish().as_ref()) == manifest.slot.sha256.to_ascii_lowercase() {
+    match data_encoding::HEXLOWER.encode(hash.finish().as_ref()) == manifest.slot.sha256.to_ascii_lowercase()
+    {
         true => Ok(()),
         false => Err(PackageError::Hash),
     }

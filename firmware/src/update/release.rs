@@ -13,8 +13,7 @@ use crate::platform::fetch::{self, FetchError, Fetched, Limits, Validators};
 pub const DEFAULT_URL: &str = "https://api.github.com/repos/ZerosAndOnesLLC/AiFw/releases/latest";
 /// By this name the updater asks.
 pub const USER_AGENT: &str = "AiFw-Updater";
-const LIMITS: Limits =
-    Limits { bytes: 2 * 1024 * 1024, time: Duration::from_secs(60), inside_allowed: true };
+const LIMITS: Limits = Limits { bytes: 2 * 1024 * 1024, time: Duration::from_secs(60), inside_allowed: true };
 /// A line of the notes with this asks for a reboot.
 const REBOOT_MARK: &str = "[reboot-recommended]";
 

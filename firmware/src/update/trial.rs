@@ -31,7 +31,8 @@ impl Updater {
                 self.note(Action::Boot, Outcome::Failed, details);
             }
             Boot::Rearmed(attempt) => {
-                let details = format!("v{} waits for the next boot, as before the power was cut", attempt.new);
+                let details =
+                    format!("v{} waits for the next boot, as before the power was cut", attempt.new);
                 self.note(Action::Boot, Outcome::Completed, details);
             }
             Boot::Committed(attempt) => self.tell_committed(attempt),

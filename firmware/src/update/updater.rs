@@ -22,6 +22,7 @@ use super::release::{self, Release, ReleaseError};
 use super::slots::{SlotName, Slots};
 use super::state::{Link, Phase, State};
 use crate::config::Timestamp;
+use crate::config::update::UpdateSettings;
 use crate::platform::{Platform, PlatformError, Power, Scheduled};
 use crate::store::DATABASE_FILE;
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub simulated: bool,
     /// A file that asks for a reboot by being there.
     pub reboot_marker: PathBuf,
+    /// Where releases are looked for unless the configuration says otherwise.
+    pub release_url: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -212,9 +215,21 @@ impl Updater {
         Ok(updater)
     }
 
+    /// Where releases are looked for.
+    pub fn release_url(&self, settings: &UpdateSettings) -> String {
+        settings.release_url.clone().unwrap_or_else(|| self.options.release_url.clone())
+    }
+    /// Whether a change is going on.
+    pub fn is_busy(&self) -> bool {
+        self.desk.now().0.is_some()
+    }
     /// What this start found out about itself.
     pub fn boot(&self) -> &Boot {
         &self.boot
+    }
+    /// The slot that runs; `None` where there are no slots.
+    pub fn slot(&self) -> Option<SlotName> {
+        self.options.slots.running().ok()
     }
     /// The version that runs.
     pub fn running(&self) -> &Version {
@@ -349,7 +364,9 @@ impl Updater {
                 let found = available(&info);
                 (format!("Package catalog updated. OS update check complete. {found}"), Outcome::Completed)
             }
-            Err(error) => (format!("Package update failed: {error}. OS update check failed"), Outcome::Failed),
+            Err(error) => {
+                (format!("Package update failed: {error}. OS update check failed"), Outcome::Failed)
+            }
         };
         self.note(Action::Check, status, format!("{message} (user {user})"));
         message
@@ -435,9 +452,10 @@ impl Updater {
         })
     }
 
-    /// A file of its own for an upload; the caller removes it.
-    pub fn upload_path(&self) -> Result<PathBuf, UpdateError> {
+    /// A file of its own for an upload of so many bytes; the caller removes it.
+    pub fn upload_path(&self, bytes: u64) -> Result<PathBuf, UpdateError> {
         let folder = download::folder(&self.options.state_dir)?;
+        download::check_room(&folder, bytes)?;
         Ok(folder.join(format!("upload-{}.tar.xz", uuid::Uuid::new_v4())))
     }
 
@@ -460,12 +478,7 @@ impl Updater {
         done
     }
 
-    fn install_file(
-        &self,
-        turn: &Turn,
-        path: &Path,
-        sha256: Option<&str>,
-    ) -> Result<Installed, UpdateError> {
+    fn install_file(&self, turn: &Turn, path: &Path, sha256: Option<&str>) -> Result<Installed, UpdateError> {
         if let Some(text) = sha256.map(str::trim).filter(|text| !text.is_empty()) {
             let expected = release::checksum(text).ok_or(UpdateError::ChecksumForm)?;
             if download::hash(path)? != expected {
@@ -493,12 +506,16 @@ impl Updater {
         let keys = Keys::load(&self.options.keys)?;
         let policy = Policy { running: self.running.clone(), downgrade_allowed, capacity: self.capacity()? };
         // A copy of the store is laid aside when the new firmware is tried.
-        let store = std::fs::metadata(self.options.state_dir.join(DATABASE_FILE)).map_or(0, |file| file.len());
+        let store =
+            std::fs::metadata(self.options.state_dir.join(DATABASE_FILE)).map_or(0, |file| file.len());
         download::check_room(&self.options.state_dir, store)?;
         let open = || -> io::Result<Box<dyn BufRead>> {
             Ok(Box::new(BufReader::with_capacity(package::PIECE, std::fs::File::open(path)?)))
         };
-        let progress = |stage, done, total| drop(turn.tell(stage, done, Some(total)));
+        // What has begun to be written is not broken off.
+        let progress = |stage, done, total| {
+            turn.tell(stage, done, Some(total));
+        };
         let outcome = self.machine().install(&open, &keys, &policy, self.links(), &progress)?;
         Ok(match outcome {
             machine::Outcome::Written(manifest) | machine::Outcome::Same(manifest) => manifest,

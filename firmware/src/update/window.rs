@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::history::Action;
-use super::release;
 use super::updater::Updater;
 use crate::config::update::UpdateSettings;
 use crate::platform::Power;
@@ -39,14 +38,9 @@ impl Clock {
 }
 
 impl Updater {
-    /// Where releases are looked for.
-    pub fn release_url(settings: &UpdateSettings) -> String {
-        settings.release_url.clone().unwrap_or_else(|| release::DEFAULT_URL.to_owned())
-    }
-
     /// What the settings say is to be done in a window. A step that fails does not keep the next from being tried.
     pub fn run_window(&self, settings: &UpdateSettings) {
-        let url = Self::release_url(settings);
+        let url = self.release_url(settings);
         let failed = |what: &str, error: &dyn std::fmt::Display| log::warn!("maintenance: {what}: {error}");
         if settings.auto_check || settings.auto_install {
             self.check_os(&url, USER);
@@ -106,6 +100,10 @@ mod tests {
         assert!(!due("2026-12-14T05:00:00Z"), "off at half past four");
         assert!(due("2026-12-21T04:30:59Z"));
         let off = UpdateSettings { enabled: false, ..settings.clone() };
-        assert!(!Clock::new(at("2026-11-30T04:29:50Z")).due(&off, &TimeZone::UTC, at("2026-11-30T04:30:05Z")));
+        assert!(!Clock::new(at("2026-11-30T04:29:50Z")).due(
+            &off,
+            &TimeZone::UTC,
+            at("2026-11-30T04:30:05Z")
+        ));
     }
 }

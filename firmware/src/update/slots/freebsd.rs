@@ -120,10 +120,9 @@ fn run(program: &str, arguments: &[String]) -> Result<String, SlotError> {
     let ended = Tool::new(program, LIMIT).run(arguments, "")?;
     match ended.success() {
         true => Ok(ended.stdout),
-        false => Err(SlotError::Gpart {
-            command: arguments.join(" "),
-            reason: ended.stderr.trim().to_owned(),
-        }),
+        false => {
+            Err(SlotError::Gpart { command: arguments.join(" "), reason: ended.stderr.trim().to_owned() })
+        }
     }
 }
 
@@ -284,7 +283,9 @@ Consumers:
         let told: Vec<_> = geoms[0]
             .providers
             .iter()
-            .map(|p| (p.name.as_str(), p.index, p.label.as_str(), p.attributes.boot_me, p.attributes.boot_once))
+            .map(|p| {
+                (p.name.as_str(), p.index, p.label.as_str(), p.attributes.boot_me, p.attributes.boot_once)
+            })
             .collect();
         assert_eq!(
             told,

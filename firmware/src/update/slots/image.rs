@@ -112,7 +112,9 @@ impl Part {
         let aligned = offset.is_multiple_of(SECTOR as u64) && length.is_multiple_of(SECTOR);
         match aligned && offset + length as u64 <= self.partition.bytes() {
             true => Ok(self.partition.first + offset / SECTOR as u64),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "outside the slot, or not whole sectors")),
+            false => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "outside the slot, or not whole sectors"))
+            }
         }
     }
 }
@@ -151,7 +153,12 @@ impl SandboxDisk {
             let slot = SlotName::BOTH.into_iter().find(|slot| slot.label() == label);
             running = slot.ok_or_else(|| SlotError::NoSlots(format!("gptboot chose {label:?}")))?;
         }
-        Ok(Self { path: path.to_owned(), slot_bytes, running })
+        Ok(Self::running_from(path, slot_bytes, running))
+    }
+
+    /// The machine as it is on, running from this slot.
+    pub fn running_from(path: &Path, slot_bytes: u64, running: SlotName) -> Self {
+        Self { path: path.to_owned(), slot_bytes, running }
     }
 
     fn opened(&self) -> Result<ImageSlots, SlotError> {
