@@ -1,4 +1,4 @@
-//! Why an appliance ends that has come up: somebody asks the process to, or the appliance is to start anew.
+//! Why an appliance ends that has come up: somebody asks the process to, or it is to start anew.
 
 use async_channel::Receiver;
 use async_signal::{Signal, Signals};
@@ -6,12 +6,15 @@ use futures_lite::{StreamExt, future};
 
 use super::{Appliance, StartError};
 
-/// Why an appliance ended that had come up.
+/// Why an appliance ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Stopped,
-    /// What was asked for begins with the next start (a factory reset): a reboot, or in a sandbox the program anew.
+pub enum Ending {
+    /// By a signal, or the power switch: it stays off.
+    Off,
+    /// The firmware is to be started again.
     Restart,
+    /// The machine is to be: what was asked for begins with its next start (a factory reset).
+    Reboot,
 }
 
 /// Receives once when the process is asked to end: INT or TERM. Signals in `meaningless` are taken, and do nothing.
@@ -33,21 +36,24 @@ pub fn stop_signal(meaningless: &[Signal]) -> Result<Receiver<()>, StartError> {
 
 impl Appliance {
     /// Waits for the end.
-    pub async fn until_end(&self, stop: &Receiver<()>) -> End {
-        let restart = self.app.local.restart_wanted();
-        let stopped = async {
+    pub async fn until_end(&self, stop: &Receiver<()>) -> Ending {
+        let signal = async {
             stop.recv().await.ok();
-            End::Stopped
+            Ending::Off
         };
-        let reset = async {
-            restart.recv().await.ok();
-            End::Restart
+        let restart = async {
+            self.app.updater.restart_wanted().recv().await.ok();
+            Ending::Restart
         };
-        future::or(stopped, reset).await
+        let reboot = async {
+            self.app.local.restart_wanted().recv().await.ok();
+            Ending::Reboot
+        };
+        future::or(signal, future::or(restart, reboot)).await
     }
 
     /// Waits until somebody has set the appliance up (`None`), or for the end.
-    pub async fn until_set_up_or_end(&self, stop: &Receiver<()>) -> Option<End> {
+    pub async fn until_set_up_or_end(&self, stop: &Receiver<()>) -> Option<Ending> {
         let end = async { Some(self.until_end(stop).await) };
         let done = async {
             self.until_set_up().await;

@@ -11,11 +11,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::ending::{End, stop_signal};
-use super::{Appliance, Parts, StartError, certificate, read};
+use super::ending::stop_signal;
+use super::trial::{self, Doors};
+use super::{Appliance, Parts, StartError, certificate, power_cycle, read};
 use crate::api::console::{KEYS_OF, Reached};
 use crate::api::server::{Listen, ServerError, Tls};
 use crate::api::{Cors, Options};
+use crate::apply::ApplyError;
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
 use crate::config::{Config, InterfaceName, ServiceKind, Timestamp};
@@ -77,6 +79,12 @@ pub struct Arguments {
     /// Origins that a browser may call from, comma separated; * = any
     #[arg(long, value_name = "LIST", default_value = "*", value_parser = Cors::parse)]
     cors: Cors,
+    /// Public keys of releases, one a line; release.keys in the state directory unless given
+    #[arg(long, value_name = "FILE")]
+    release_keys: Option<PathBuf>,
+    /// Size of each of the two slots of the simulated disk, in MiB
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    slot_mib: u64,
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
@@ -103,18 +111,11 @@ fn speed(text: &str) -> Result<f64, &'static str> {
 
 /// Runs until INT or TERM.
 pub fn run(arguments: Arguments) -> Result<(), StartError> {
-    match smol::block_on(serve(arguments))? {
-        End::Stopped => Ok(()),
-        End::Restart => {
-            use std::os::unix::process::CommandExt;
-            println!("[OK] starting anew");
-            let mut again = std::process::Command::new(std::env::current_exe()?);
-            Err(again.args(std::env::args_os().skip(1)).exec().into())
-        }
-    }
+    smol::block_on(serve(arguments))
 }
 
-async fn serve(arguments: Arguments) -> Result<End, StartError> {
+async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
+    arguments.listen = power_cycle::address(arguments.listen);
     let stop = stop_signal(&[])?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
@@ -173,6 +174,8 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        slots: Arc::new(power_cycle::disk(&state, arguments.slot_mib << 20)?),
+        release_keys: arguments.release_keys.clone().unwrap_or_else(|| state.join("release.keys")),
         emergency: None,
     })
     .await?;
@@ -185,7 +188,7 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             _ => {}
         }
     }
-    let mut local = None;
+    let (mut local, mut loaded) = (None, None);
     if arguments.unconfigured && appliance.is_new() {
         let card = |(number, name): (usize, &InterfaceName)| Interface {
             name: name.to_string(),
@@ -194,21 +197,28 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             ..Interface::default()
         };
         platform.set_interfaces(arguments.interfaces.iter().enumerate().map(card).collect());
-        start(&appliance).await;
+        let closed = told(appliance.start().await);
         let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
         local = Some(appliance.listen(&places, Options::default())?);
         let socket = arguments.socket.clone().unwrap_or_default();
         println!("[OK] sandbox appliance, not set up; aifw console --socket {}", socket.display());
-        if let Some(end) = appliance.until_set_up_or_end(&stop).await {
+        let doors = Doors { addresses: Vec::new(), socket: arguments.socket.clone() };
+        let judged = smol::spawn(trial::judge(appliance.app.clone(), doors, closed));
+        let set_up = async {
+            appliance.until_set_up().await;
+            None
+        };
+        let end = async { Some(power_cycle::wait(&appliance, &stop, &platform).await) };
+        if let Some(ending) = futures_lite::future::or(end, set_up).await {
             println!("[OK] stopping");
+            let slot = appliance.app.updater.slot();
             appliance.stop(local).await;
-            return Ok(end);
+            return power_cycle::again(ending, arguments.listen, slot);
         }
+        judged.cancel().await;
         connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
         // With the addresses that the interfaces have now.
-        if let Err(error) = appliance.app.applier.start().await {
-            eprintln!("[ERROR] the applied rules could not be loaded: {error}");
-        }
+        loaded = Some(told(appliance.app.applier.start().await));
     } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
@@ -220,15 +230,20 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
     } else if let Some(path) = &arguments.setup {
         eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
-    if local.is_none() {
-        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-        start(&appliance).await;
-    }
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            told(appliance.start().await)
+        }
+    };
     let (listen, certificate) = place(&arguments, &state)?;
     let mut places = vec![listen];
     places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
+    let doors = Doors { addresses: server.addresses().to_vec(), socket: arguments.socket.clone() };
+    smol::spawn(trial::judge(appliance.app.clone(), doors, loaded)).detach();
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
     appliance.app.local.set_reached(Reached { tls: arguments.tls, address, certificate });
@@ -256,19 +271,23 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    let end = appliance.until_end(&stop).await;
+    let ending = power_cycle::wait(&appliance, &stop, &platform).await;
     println!("[OK] stopping");
+    let slot = appliance.app.updater.slot();
     appliance.stop(local.into_iter().chain([server])).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
-    Ok(end)
+    power_cycle::again(ending, address, slot)
 }
 
-async fn start(appliance: &Appliance) {
-    if let Err(error) = appliance.start().await {
+/// What became of loading the rules, which a failure is told of.
+fn told<T>(loaded: Result<T, ApplyError>) -> Result<(), String> {
+    let loaded = loaded.map(drop).map_err(|error| error.to_string());
+    if let Err(error) = &loaded {
         eprintln!("[ERROR] the applied rules could not be loaded: {error}");
     }
+    loaded
 }
 
 /// A locally administered address for each simulated card.

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use async_signal::Signal;
 
-use super::ending::{End, stop_signal};
+use super::ending::{Ending, stop_signal};
+use super::trial::{self, Doors};
 use super::{Appliance, Parts, StartError};
 use crate::api::Options;
 use crate::api::console::KEYS_OF;
@@ -33,6 +34,7 @@ use crate::platform::freebsd::{FreeBsd, boot, data_disk};
 use crate::platform::{Platform, Power};
 use crate::services::{Components, sshd};
 use crate::store::StoreError;
+use crate::update::slots::freebsd::GpartSlots;
 use network::Network;
 use report::Report;
 
@@ -43,6 +45,7 @@ const MEMORY_STATE: &str = "/var/db/aifw-memory";
 const SOCKET: &str = "/var/run/aifw.sock";
 const PID_FILE: &str = "/var/run/aifw.pid";
 const CONSOLE: &str = "/dev/console";
+const RELEASE_KEYS: &str = "/usr/local/share/aifw/release.keys";
 const WEB_UI: &str = "/usr/local/share/aifw/ui";
 /// init(8) gives programs no search path; newfs(8), for one, calls another program by its name.
 const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin";
@@ -179,18 +182,29 @@ async fn serve(machine: &Machine, arguments: &Arguments, report: &Arc<Report>) -
     let emergency = prepare_data(machine, report);
     let appliance = assemble(machine, report, emergency).await?;
     smol::spawn(keep_log_small(report.clone())).detach();
-    let socket = appliance.listen(&[Listen::Local(machine.at(SOCKET))], Options::default())?;
+    let door = machine.at(SOCKET);
+    let socket = appliance.listen(&[Listen::Local(door.clone())], Options::default())?;
     report.ok(&format!("local socket {SOCKET}"));
     let mut network = Network::new(&appliance.app, arguments.listen, web_ui(machine), report.clone());
     let was_new = appliance.is_new();
-    let end = match set_up(&appliance, report, &stop).await {
-        Some(end) => end,
+    let judge = |addresses, loaded| {
+        let doors = Doors { addresses, socket: Some(door.clone()) };
+        smol::spawn(trial::judge(appliance.app.clone(), doors, loaded))
+    };
+    // A new firmware of an appliance that is not set up has no more to show than this.
+    let judged = was_new.then(|| judge(Vec::new(), Ok(())));
+    let ending = match set_up(&appliance, report, &stop).await {
+        Some(ending) => ending,
         None => {
-            open(&appliance, report, &mut network, was_new).await;
+            if let Some(judged) = judged {
+                judged.cancel().await;
+            }
+            let loaded = open(&appliance, report, &mut network, was_new).await;
+            judge(vec![network.door()], loaded).detach();
             futures_lite::future::or(appliance.until_end(&stop), network.follow()).await
         }
     };
-    if end == End::Restart {
+    if ending == Ending::Reboot {
         reboot(machine, report, &stop).await;
     }
     report.ok("stopping");
@@ -286,6 +300,8 @@ async fn assemble_in(
         keys_url: KEYS_OF.into(),
         listens_once_set_up: true,
         components: machine.components.clone(),
+        slots: Arc::new(GpartSlots),
+        release_keys: machine.at(RELEASE_KEYS),
         listen: match machine.trial {
             true => ListenMap::Loopback { offset: 10_000 },
             false => ListenMap::AsConfigured,
@@ -296,7 +312,7 @@ async fn assemble_in(
 }
 
 /// Waits until the appliance is set up; `Some` when it ends before.
-async fn set_up(appliance: &Appliance, report: &Report, stop: &Receiver<()>) -> Option<End> {
+async fn set_up(appliance: &Appliance, report: &Report, stop: &Receiver<()>) -> Option<Ending> {
     if !appliance.is_new() {
         return None;
     }
@@ -315,22 +331,31 @@ async fn set_up(appliance: &Appliance, report: &Report, stop: &Receiver<()>) -> 
 }
 
 /// Everything that a configuration asks for: host, rules, services, the API on the network. A setup has seen to the host
-/// itself.
-async fn open(appliance: &Appliance, report: &Report, network: &mut Network, host_done: bool) {
-    let applier = appliance.app.applier.clone();
-    // Keys of sshd that are missing take a while; nothing waits for them.
-    let host = (!host_done).then(|| smol::spawn(async move { applier.apply_host().await }));
-    match appliance.start().await {
+/// itself. Gives what became of the rules.
+async fn open(
+    appliance: &Appliance,
+    report: &Arc<Report>,
+    network: &mut Network,
+    host_done: bool,
+) -> Result<(), String> {
+    if !host_done {
+        // Keys of sshd that are missing take a while; nothing waits for them.
+        let (applier, report) = (appliance.app.applier.clone(), report.clone());
+        smol::spawn(async move {
+            match applier.apply_host().await.failed.as_slice() {
+                [] => report.ok("host settings are in force"),
+                failed => failed.iter().for_each(|reason| report.warn(reason)),
+            }
+        })
+        .detach();
+    }
+    let loaded = appliance.start().await.map_err(|error| error.to_string());
+    match &loaded {
         Ok(()) => report.ok("pf filters as configured; services are starting"),
         Err(error) => report.error(&format!("the rules could not be loaded, pf goes on as it is: {error}")),
     }
     network.listen().await;
-    let Some(host) = host else { return };
-    let host = host.await;
-    match host.failed.as_slice() {
-        [] => report.ok("host settings are in force"),
-        failed => failed.iter().for_each(|reason| report.warn(reason)),
-    }
+    loaded
 }
 
 /// What was asked for begins with a reboot; if that cannot be had, with the start that follows the end of this process.

@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::api::console::Reached;
 use crate::api::server::{Limits, Listen, Server, Tls};
 use crate::api::{self, App, Options};
-use crate::appliance::ending::End;
+use crate::appliance::ending::Ending;
 use crate::appliance::{StartError, certificate};
 
 /// From an attempt to listen that has failed to the next.
@@ -118,7 +118,7 @@ impl Network {
     }
 
     /// Follows the configuration for the life of the process.
-    pub async fn follow(&mut self) -> End {
+    pub async fn follow(&mut self) -> Ending {
         let commits = self.app.store.watch();
         loop {
             self.listen().await;
@@ -135,6 +135,12 @@ impl Network {
                 return futures_lite::future::pending().await;
             }
         }
+    }
+
+    /// Where it answers, or ought to.
+    pub fn door(&self) -> SocketAddr {
+        let real = self.server.as_ref().and_then(|server| server.addresses().first().copied());
+        real.unwrap_or_else(|| self.wanted())
     }
 
     pub fn into_server(self) -> Option<Server> {
