@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use aifw::appliance::{StartError, ask, sandbox};
+use aifw::appliance::{StartError, ask, sandbox, supervise};
 use aifw::console;
 use aifw::live::syslog::LogRing;
 use aifw::supervisor::guardian;
@@ -24,6 +24,8 @@ enum Command {
     Setup(console::SetupArguments),
     /// The menu of the machine's console, root's login shell; an appliance that is not set up asks its questions first
     Console(console::ConsoleArguments),
+    /// Run the appliance itself, on FreeBSD; init(8) starts it
+    Supervise(supervise::Arguments),
     /// Print what a configuration file is compiled to
     Compile(ask::CompileArguments),
     /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         }
         Command::Setup(arguments) => Ok(console::setup(&arguments)),
         Command::Console(arguments) => Ok(console::console(&arguments)),
+        Command::Supervise(arguments) => supervise::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => {
             ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })

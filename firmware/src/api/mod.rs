@@ -37,6 +37,7 @@ pub mod testing;
 mod time;
 mod tree;
 pub(crate) mod ui;
+mod updates;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -68,6 +69,7 @@ pub fn routes() -> Vec<Route> {
         time::routes(),
         console::routes(),
         system::routes(),
+        updates::routes(),
     ]
     .concat()
 }

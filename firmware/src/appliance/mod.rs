@@ -2,7 +2,12 @@
 
 pub mod ask;
 mod background;
+mod certificate;
+mod ending;
+mod power_cycle;
 pub mod sandbox;
+pub mod supervise;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +31,8 @@ use crate::platform::geoip::GeoIp;
 use crate::services::{self, Components, Services};
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
 use crate::supervisor::Supervisor;
+use crate::update::slots::Slots;
+use crate::update::{self, UpdateError, Updater};
 
 /// What differs between a sandbox and the real machine.
 pub struct Parts {
@@ -36,6 +43,7 @@ pub struct Parts {
     pub auth: crate::auth::Options,
     /// Files that rules name are written below it.
     pub root: PathBuf,
+    pub sshd: services::sshd::Programs,
     /// URL tables may be fetched from private and loopback servers.
     pub inside_allowed: bool,
     /// Where SSH keys that people have published are fetched.
@@ -45,6 +53,10 @@ pub struct Parts {
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
+    /// The disk that the firmware is on.
+    pub slots: Arc<dyn Slots>,
+    /// Public keys of releases, one a line.
+    pub release_keys: PathBuf,
     /// Why the store is none that lasts.
     pub emergency: Option<String>,
 }
@@ -57,6 +69,8 @@ pub enum StartError {
     Auth(#[from] AuthError),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error("the updater: {0}")]
+    Update(#[from] UpdateError),
     #[error("{what}: {reason}")]
     Input { what: String, reason: String },
     #[error("{0}")]
@@ -77,6 +91,21 @@ impl Appliance {
         if crate::platform::reset::carry_out(&parts.state_dir)? {
             log::warn!("{} was emptied: factory reset", parts.state_dir.display());
         }
+        // Before the store is opened: it may be this firmware's only after this.
+        let updater = Arc::new(Updater::begin(update::Options {
+            slots: parts.slots,
+            platform: parts.platform.clone(),
+            state_dir: parts.state_dir.clone(),
+            keys: parts.release_keys,
+            version: update::this_version(),
+            simulated: parts.platform.kind() == "sandbox",
+            reboot_marker: parts.root.join("var/run/reboot-required"),
+            release_url: update::release::DEFAULT_URL.into(),
+        })?);
+        updater.watch_over_trial();
+        if updater.worn_out() {
+            updater.reject_boot("it ended again and again")?;
+        }
         let store = Store::open(&parts.state_dir)?;
         let mut local = LocalState::new(&parts.state_dir);
         local.inside_allowed = parts.inside_allowed;
@@ -94,6 +123,9 @@ impl Appliance {
             supervisor: Supervisor::new(),
             listen: parts.listen,
             sandbox: parts.platform.kind() == "sandbox",
+            // Daemons run in directories of their own.
+            root: std::path::absolute(&parts.root)?,
+            sshd: parts.sshd,
             inside_allowed: parts.inside_allowed,
         });
         let applier = Applier::new(
@@ -134,6 +166,7 @@ impl Appliance {
             applier,
             services,
             live,
+            updater,
             traffic,
             local,
             emergency: parts.emergency,
@@ -216,9 +249,17 @@ impl Appliance {
     }
 
     /// Finishes what is being worked on, and closes the store.
-    pub async fn stop(self, server: Server) {
-        blocking::unblock(move || server.shutdown(Duration::from_secs(5))).await;
+    pub async fn stop(self, servers: impl IntoIterator<Item = Server>) {
+        let closing: Vec<_> = servers
+            .into_iter()
+            .map(|server| blocking::unblock(move || server.shutdown(Duration::from_secs(5))))
+            .collect();
+        for closed in closing {
+            closed.await;
+        }
         self.app.services.shutdown().await;
+        // One that was never started would be waited for.
+        drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.app.live.stop().await;
         note(&self.app.store, "daemon_stopped", "aifw stopped".into()).await;
         self.app.store.close();

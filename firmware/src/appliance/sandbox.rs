@@ -11,10 +11,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Appliance, Parts, StartError, read};
+use super::ending::stop_signal;
+use super::trial::{self, Doors};
+use super::{Appliance, Parts, StartError, certificate, power_cycle, read};
 use crate::api::console::{KEYS_OF, Reached};
-use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
+use crate::api::server::{Listen, ServerError, Tls};
 use crate::api::{Cors, Options};
+use crate::apply::ApplyError;
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
 use crate::config::{Config, InterfaceName, ServiceKind, Timestamp};
@@ -23,7 +26,7 @@ use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
 use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
-use crate::services::{Components, Services, ids};
+use crate::services::{Components, Services, ids, sshd};
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,6 +79,12 @@ pub struct Arguments {
     /// Origins that a browser may call from, comma separated; * = any
     #[arg(long, value_name = "LIST", default_value = "*", value_parser = Cors::parse)]
     cors: Cors,
+    /// Public keys of releases, one a line; release.keys in the state directory unless given
+    #[arg(long, value_name = "FILE")]
+    release_keys: Option<PathBuf>,
+    /// Size of each of the two slots of the simulated disk, in MiB
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    slot_mib: u64,
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
@@ -100,29 +109,14 @@ fn speed(text: &str) -> Result<f64, &'static str> {
     factor.ok_or("expected a number, 0 or more")
 }
 
-/// Why a sandbox ended that had come up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Stopped,
-    /// What a reboot is on the real machine.
-    Restart,
-}
-
 /// Runs until INT or TERM.
 pub fn run(arguments: Arguments) -> Result<(), StartError> {
-    match smol::block_on(serve(arguments))? {
-        End::Stopped => Ok(()),
-        End::Restart => {
-            use std::os::unix::process::CommandExt;
-            println!("[OK] starting anew");
-            let mut again = std::process::Command::new(std::env::current_exe()?);
-            Err(again.args(std::env::args_os().skip(1)).exec().into())
-        }
-    }
+    smol::block_on(serve(arguments))
 }
 
-async fn serve(arguments: Arguments) -> Result<End, StartError> {
-    let stop = stop_signal()?;
+async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
+    arguments.listen = power_cycle::address(arguments.listen);
+    let stop = stop_signal(&[])?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
     let state = arguments.state.clone();
@@ -171,6 +165,7 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             ..crate::auth::Options::from_env()
         },
         root,
+        sshd: sshd::Programs::None,
         inside_allowed: true,
         keys_url: arguments.keys_url.clone(),
         listens_once_set_up: true,
@@ -179,6 +174,8 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        slots: Arc::new(power_cycle::disk(&state, arguments.slot_mib << 20)?),
+        release_keys: arguments.release_keys.clone().unwrap_or_else(|| state.join("release.keys")),
         emergency: None,
     })
     .await?;
@@ -191,8 +188,7 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             _ => {}
         }
     }
-    let restart = appliance.app.local.restart_wanted();
-    let mut local = None;
+    let (mut local, mut loaded) = (None, None);
     if arguments.unconfigured && appliance.is_new() {
         let card = |(number, name): (usize, &InterfaceName)| Interface {
             name: name.to_string(),
@@ -201,35 +197,28 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
             ..Interface::default()
         };
         platform.set_interfaces(arguments.interfaces.iter().enumerate().map(card).collect());
-        start(&appliance).await;
+        let closed = told(appliance.start().await);
         let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
         local = Some(appliance.listen(&places, Options::default())?);
         let socket = arguments.socket.clone().unwrap_or_default();
         println!("[OK] sandbox appliance, not set up; aifw console --socket {}", socket.display());
-        let ended = async {
-            stop.recv().await.ok();
-            Some(End::Stopped)
-        };
-        let reset = async {
-            restart.recv().await.ok();
-            Some(End::Restart)
-        };
-        let done = async {
+        let doors = Doors { addresses: Vec::new(), socket: arguments.socket.clone() };
+        let judged = smol::spawn(trial::judge(appliance.app.clone(), doors, closed));
+        let set_up = async {
             appliance.until_set_up().await;
             None
         };
-        if let Some(end) = futures_lite::future::or(futures_lite::future::or(ended, reset), done).await {
+        let end = async { Some(power_cycle::wait(&appliance, &stop, &platform).await) };
+        if let Some(ending) = futures_lite::future::or(end, set_up).await {
             println!("[OK] stopping");
-            if let Some(server) = local {
-                appliance.stop(server).await;
-            }
-            return Ok(end);
+            let slot = appliance.app.updater.slot();
+            appliance.stop(local).await;
+            return power_cycle::again(ending, arguments.listen, slot);
         }
+        judged.cancel().await;
         connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
         // With the addresses that the interfaces have now.
-        if let Err(error) = appliance.app.applier.start().await {
-            eprintln!("[ERROR] the applied rules could not be loaded: {error}");
-        }
+        loaded = Some(told(appliance.app.applier.start().await));
     } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
@@ -241,15 +230,20 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
     } else if let Some(path) = &arguments.setup {
         eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
-    if local.is_none() {
-        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-        start(&appliance).await;
-    }
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            told(appliance.start().await)
+        }
+    };
     let (listen, certificate) = place(&arguments, &state)?;
     let mut places = vec![listen];
     places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
+    let doors = Doors { addresses: server.addresses().to_vec(), socket: arguments.socket.clone() };
+    smol::spawn(trial::judge(appliance.app.clone(), doors, loaded)).detach();
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
     appliance.app.local.set_reached(Reached { tls: arguments.tls, address, certificate });
@@ -277,30 +271,23 @@ async fn serve(arguments: Arguments) -> Result<End, StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    let stopped = async {
-        stop.recv().await.ok();
-        End::Stopped
-    };
-    let reset = async {
-        restart.recv().await.ok();
-        End::Restart
-    };
-    let end = futures_lite::future::or(stopped, reset).await;
+    let ending = power_cycle::wait(&appliance, &stop, &platform).await;
     println!("[OK] stopping");
-    if let Some(local) = local {
-        blocking::unblock(move || local.shutdown(Duration::from_secs(5))).await;
-    }
-    appliance.stop(server).await;
+    let slot = appliance.app.updater.slot();
+    appliance.stop(local.into_iter().chain([server])).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
-    Ok(end)
+    power_cycle::again(ending, address, slot)
 }
 
-async fn start(appliance: &Appliance) {
-    if let Err(error) = appliance.start().await {
+/// What became of loading the rules, which a failure is told of.
+fn told<T>(loaded: Result<T, ApplyError>) -> Result<(), String> {
+    let loaded = loaded.map(drop).map_err(|error| error.to_string());
+    if let Err(error) = &loaded {
         eprintln!("[ERROR] the applied rules could not be loaded: {error}");
     }
+    loaded
 }
 
 /// A locally administered address for each simulated card.
@@ -312,7 +299,7 @@ fn mac(number: usize) -> String {
 /// certificate.
 fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]>), StartError> {
     if arguments.tls {
-        let pem = certificate(state)?;
+        let pem = certificate::own(state, &[])?;
         let digest = pem.digest();
         let tls = Tls::new(&pem)
             .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
@@ -323,24 +310,6 @@ fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]
         false => Listen::Plain(arguments.listen),
     };
     Ok((listen, None))
-}
-
-/// The certificate of this state directory, made at the first start.
-fn certificate(state: &Path) -> Result<Pem, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
-    if let (Ok(certificate), Ok(key_text)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
-        return Ok(Pem { certificate, key: key_text });
-    }
-    let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
-    let pem = tls::self_signed(&names)
-        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
-    file.write_all(pem.key.as_bytes())?;
-    std::fs::write(&cert, &pem.certificate)?;
-    Ok(pem)
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
@@ -412,17 +381,4 @@ async fn count_traffic(simulator: Arc<Simulator>, platform: Arc<Sandbox>) {
             platform.count(&now.name, false, grown[2], grown[3]);
         }
     }
-}
-
-/// Receives once when the process is asked to end.
-fn stop_signal() -> Result<async_channel::Receiver<()>, StartError> {
-    let mut signals = async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term])?;
-    let (sender, receiver) = async_channel::bounded(1);
-    smol::spawn(async move {
-        use futures_lite::StreamExt;
-        signals.next().await;
-        sender.send(()).await.ok();
-    })
-    .detach();
-    Ok(receiver)
 }

@@ -161,6 +161,11 @@ impl Applier {
         &self.inner.store
     }
 
+    /// Waits until no apply is under way.
+    pub async fn settled(&self) {
+        drop(self.inner.turn.lock().await);
+    }
+
     /// At start-up: pf on, and the configuration that was applied last loaded; edits that were pending before
     /// a restart are pending after it. A revert that came due while the process was down happens here.
     pub async fn start(&self) -> Result<Report, ApplyError> {

@@ -2,7 +2,9 @@
 //! pure functions (`freebsd/*`). What changes seldom is asked for seldom, since every question is a process.
 //! Compiles on every host; the tools are FreeBSD's.
 
+pub mod boot;
 mod cached;
+pub mod data_disk;
 mod hardware;
 mod host;
 mod install;
@@ -67,9 +69,10 @@ impl FreeBsd {
         Self { folder: Some(folder.into()), ..Self::new() }
     }
 
-    /// The system's files lie below this directory.
+    /// The system's files, and its device nodes, lie below this directory.
     pub fn with_root(self, root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), ..self }
+        let root = root.into();
+        Self { devices: root.join("dev"), root, ..self }
     }
 
     /// A file of the system by its absolute path.

@@ -10,7 +10,7 @@ pub mod reset;
 pub mod resolv;
 pub mod sandbox;
 pub mod system;
-mod usage;
+pub mod usage;
 
 use std::net::IpAddr;
 

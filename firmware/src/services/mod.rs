@@ -123,19 +123,16 @@ pub struct Setup {
     pub supervisor: Supervisor,
     pub listen: ListenMap,
     pub sandbox: bool,
+    /// System files lie below it: `/` on the appliance.
+    pub root: PathBuf,
+    pub sshd: sshd::Programs,
     /// Blocklists may be fetched from private and loopback servers.
     pub inside_allowed: bool,
 }
 
 impl Setup {
-    /// In a sandbox, system files lie below its state directory.
     fn ssh_places(&self) -> SshPlaces {
-        let root = if self.sandbox { self.state_dir.join("root") } else { PathBuf::from("/") };
-        SshPlaces::of(&root, &self.state_dir)
-    }
-
-    fn ssh_programs(&self) -> sshd::Programs {
-        if self.sandbox { sshd::Programs::None } else { sshd::Programs::of_freebsd() }
+        SshPlaces::of(&self.root, &self.state_dir)
     }
 }
 
@@ -175,7 +172,7 @@ impl Services {
         let resolver = runners[ServiceKind::Dns as usize].clone();
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
         let (time, ddns) = (rtime::Watch::default(), Default::default());
-        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.ssh_programs());
+        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.sshd.clone());
         Self { inner: Arc::new(Inner { supervisor, runners, time, ddns, ids: intrusion, blocklists, sshd }) }
     }
 

@@ -21,6 +21,8 @@ use crate::store::Draft;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
     pub configured: bool,
+    /// Why the appliance runs without what is stored; `null` when it runs with it.
+    pub emergency: Option<String>,
     /// Stored changes wait to be applied.
     pub pending: bool,
     /// `freebsd` or `sandbox`.
@@ -114,6 +116,7 @@ pub async fn shown(call: Call) -> Result<Reply, ApiError> {
     let pair = snapshot.config.ha.pfsync.as_ref().and_then(|pfsync| pfsync.local_role);
     Ok(Reply::json(&Shown {
         configured: configured(&snapshot),
+        emergency: app.emergency.clone(),
         pending: app.applier.pending() != Pending::default(),
         platform: app.platform.kind().into(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -229,6 +229,9 @@ fn header(seen: &Shown) -> Vec<String> {
     if !seen.configured {
         lines.push("[!] not configured".into());
     }
+    if let Some(reason) = &seen.emergency {
+        lines.push(format!("[ERROR] it runs without its stored configuration: {reason}"));
+    }
     if seen.pending {
         lines.push("[!] pending changes: stored, not applied yet".into());
     }

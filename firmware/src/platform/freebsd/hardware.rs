@@ -73,7 +73,7 @@ pub fn nics(ifconfig: &str) -> Vec<Nic> {
 }
 
 /// `key: value` lines below a numbered provider; what geom(8) prints for each class.
-fn providers(text: &str) -> Vec<(String, HashMap<&str, &str>)> {
+pub(super) fn providers(text: &str) -> Vec<(String, HashMap<&str, &str>)> {
     let mut all: Vec<(String, HashMap<&str, &str>)> = Vec::new();
     let (mut geom, mut inside) = ("", false);
     for line in text.lines() {
