@@ -100,6 +100,9 @@ fn base_spec(kind: ServiceKind, program: &Path, facts: &Facts) -> ServiceSpec {
 
 /// The key of a daemon's own HTTP API: made once, kept beside its data.
 pub fn api_key(places: &Places) -> Result<String, ServiceError> {
+    // Two that find none would make one each.
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = places.data.join("api.key");
     match std::fs::read_to_string(&path) {
         Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
