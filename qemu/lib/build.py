@@ -31,25 +31,49 @@ def sets_from_environment() -> Path | None:
     return sets.resolve()
 
 
-def image(sets: Path | None, keys: Path | None = None, output: Path = KEPT / "aifw.img") -> Path:
+def image(sets: Path | None, output: Path = KEPT / "aifw.img", version: str | None = None,
+          release_keys: Path | None = None) -> Path:
     """The disk image, built if there is none or a source is newer than it."""
     if not current(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["build", "--output", str(output)]
         if sets:
             arguments += ["--sets", str(sets)]
-        if keys:
-            arguments += ["--keys", str(keys)]
+        if version:
+            arguments += ["--version", version]
+        if release_keys:
+            arguments += ["--release-keys", str(release_keys)]
         tool(*arguments)
         output.touch()
     return output
 
 
-def tool(*arguments: str) -> None:
-    """Runs the image tool (`cargo image …`), its output in the terminal."""
-    done = subprocess.run(["cargo", "image", *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+def signing_key(file: Path) -> Path:
+    """A key to sign updates with, made if there is none; gives the file of public keys for an image."""
+    keys = file.with_suffix(".keys")
+    if not (file.exists() and keys.exists()):
+        file.unlink(missing_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        keys.write_text(tool("keygen", str(file), answer=True))
+    return keys
+
+
+def update(image_file: Path, version: str, key: Path, updates_from: str) -> Path:
+    """The signed update package of an image, made if there is none or the image is newer."""
+    package = image_file.parent / f"aifw-update-{version}-amd64.tar.xz"
+    if not package.exists() or package.stat().st_mtime < image_file.stat().st_mtime:
+        tool("tarball", "--image", str(image_file), "--key", str(key), "--updates-from", updates_from,
+             "--output", str(package.parent))
+    return package
+
+
+def tool(*arguments: str, answer: bool = False) -> str:
+    """Runs the image tool (`cargo image …`), its output in the terminal, or as the `answer`."""
+    done = subprocess.run(["cargo", "image", *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, check=False, text=True,
+                          stdout=subprocess.PIPE if answer else None)
     if done.returncode != 0:
         raise BuildError(f"cargo image {arguments[0]} failed")
+    return done.stdout or ""
 
 
 def current(product: Path) -> bool:

@@ -175,12 +175,13 @@ class Console:
         plain = _SEQUENCE.sub("", text).replace("\r", "")
         self._unread += plain
         self._history += plain
+        checked, self._checked = self._checked, len(self._history)
+        # From the beginning of the last line seen: an alarm may have arrived in two pieces.
+        begin = self._history.rfind("\n", 0, checked) + 1
         for alarm in self._alarms:
-            # From the beginning of the last line seen: an alarm may have arrived in two pieces.
-            begin = self._history.rfind("\n", 0, self._checked) + 1
-            if match := alarm.search(self._history, begin):
-                raise Alarm(self._tell(f"the machine says {match.group()!r}"))
-        self._checked = len(self._history)
+            for match in alarm.finditer(self._history, begin):
+                if match.end() > checked:
+                    raise Alarm(self._tell(f"the machine says {match.group()!r}"))
 
     def _tell(self, what: str) -> str:
         return f"{what}\n--- the last lines of the console:\n{self.recent()}\n---"

@@ -6,6 +6,7 @@ way to the Internet) and the second the LAN, on which this host is 192.168.1.254
 reach the appliance at 192.168.1.1. It knows nothing of what runs in the machine.
 """
 
+import contextlib
 import enum
 import hashlib
 import os
@@ -201,11 +202,13 @@ def _runs_firmware(qemu: str, acceleration: Acceleration, firmware: Firmware) ->
             # The monitor's first words come when the processors are about to run.
             if not select.select([tried.stdout], [], [], 20)[0]:
                 return False
-            tried.wait(_MOMENT)
-            return False
-        except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                tried.wait(_MOMENT)
+                return False
             said, _ = tried.communicate(b"info status\nquit\n", timeout=20)
             return b"status: running" in said
+        except subprocess.TimeoutExpired:
+            return False
         finally:
             tried.kill()
 
