@@ -25,6 +25,9 @@ ALARMS = (
     r"!!!! X64 Exception",
 )
 
+# How long QEMU may take to begin, in seconds.
+_STARTS_WITHIN = 30
+
 
 class Running:
     """QEMU with `machine`; `directory` is for its sockets (a short path), `log` for what it printed."""
@@ -41,7 +44,7 @@ class Running:
             self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
             listener.listen(1)
-            listener.settimeout(30)
+            listener.settimeout(1)
             transcript = stack.enter_context(self._log.open("ab"))
             complaints = stack.enter_context(self._log.with_suffix(".qemu").open("ab"))
             command = self._machine.command(
@@ -49,10 +52,7 @@ class Running:
             self.powered_on = time.monotonic()
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=complaints, stderr=complaints)
             stack.callback(self.cut_power)
-            try:
-                line, _ = listener.accept()
-            except TimeoutError as error:
-                raise MachineError(f"QEMU does not start; see {self._log.with_suffix('.qemu')}") from error
+            line = self._accept(listener)
             stack.enter_context(line)
             self.console = Console(line.fileno(), transcript, ALARMS)
             self._stack = stack.pop_all()
@@ -61,6 +61,16 @@ class Running:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._stack.close()
+
+    def _accept(self, listener: socket.socket) -> socket.socket:
+        """The console's line, which QEMU opens when it starts."""
+        for _ in range(_STARTS_WITHIN):
+            with contextlib.suppress(TimeoutError):
+                return listener.accept()[0]
+            if self._process.poll() is not None:
+                break
+        said = self._log.with_suffix(".qemu").read_text(errors="replace").strip()
+        raise MachineError(f"QEMU does not start: {said or 'it says nothing'}")
 
     def cut_power(self) -> None:
         """The machine is off at once: what it had not written is lost."""
