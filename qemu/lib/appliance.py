@@ -26,7 +26,7 @@ PASSWORD = "Correct-Horse-1"
 _PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
 # The getty's prompt.
 _LOGIN = r"^[^\n]*login: $"
-_MENU = r"(?s)0\)? +Log ?out.*?: $"
+_MENU = r"^Enter a number: $"
 # The end of the output of a command in the shell, and its exit status. The command's echo has `$?` there.
 _DONE = r"^=(\d+)=$"
 
@@ -129,8 +129,11 @@ class Appliance:
     # The console.
 
     def first_question(self) -> None:
-        """Waits for the first boot's dialogue."""
-        self.console.expect(r"^Step 1/11", timeout=self.seconds(180))
+        """Waits for the first boot's dialogue; where the console asks for a login, root has no password yet."""
+        heard = self.console.expect(r"^Step 1/11", _LOGIN, timeout=self.seconds(180))
+        if heard.index == 1:
+            self.console.line("root")
+            self.console.expect(r"^Step 1/11", timeout=self.seconds(120))
 
     def set_up(self, administrator: str = ADMINISTRATOR, password: str = PASSWORD) -> None:
         """Answers the first boot's questions: passwords, the administrator's name, and Enter for all others.
@@ -139,13 +142,15 @@ class Appliance:
         with DHCP, the second one the LAN with 192.168.1.1/24.
         """
         questions = [
-            Question(r"(?i)^[^\n]*(?:password[^\n]*|once more|confirm[^\n]*): $", [ROOT_PASSWORD] * 2 + [password] * 2),
-            Question(r"(?i)^[^\n]*(?:administrator|admin|user)[^\n]*\[admin\]: $", [administrator]),
-            Question(r"(?i)^[^\n]*(?:github|key)[^\[\n]*: $", [""] * 3),
-            Question(_PROMPT, [""] * 60),
+            Question(r"^(?:New password|Password|The same once more): $", [ROOT_PASSWORD] * 2 + [password] * 2),
+            Question(r"^User \[admin\]: $", [administrator]),
+            Question(r"^[^\n]*\(Enter = none\): $", [""] * 2),  # GitHub user name, public key
+            Question(_PROMPT, [""] * 40),
         ]
-        ended = r"(?i)^[^\n]*https://[0-9a-z.:\[\]-]+:8080/"
-        self.console.answer(questions, until=ended, timeout=self.seconds(60))
+        heard = self.console.answer(questions, until=r"^ +Web UI: (https://\S+)|^\[ERROR\][^\n]*$", timeout=self.seconds(60))
+        if not heard.match.group(1):
+            raise Failure(f"the setup fails: {heard.match.group()}")
+        self.console.expect(_MENU, timeout=self.seconds(60))
 
     def wait_for_login(self) -> None:
         """Waits until the console asks who is there."""
@@ -192,8 +197,8 @@ class Appliance:
         self._to_menu()
         self.console.line("4")
         questions = [
-            Question(r"^[^\n]*RESET[^\n]*: $", ["RESET"]),
-            Question(r"(?i)^[^\n]*backup[^\n]*: $", ["n"]),
+            Question(r"^Type RESET[^\n]*: $", ["RESET"]),
+            Question(_PROMPT, ["n"]),  # whether to show the configuration first
         ]
         self.console.answer(questions, until=r"^Rebooting\.\.\.", timeout=self.seconds(90))
         self._at_shell = False
