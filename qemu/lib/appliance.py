@@ -253,13 +253,13 @@ class Appliance:
     def wait_until_kept(self) -> None:
         """Waits until the version that was booted once has found itself healthy and is booted from now on."""
         deadline = time.monotonic() + self.seconds(180)
-        while True:
-            table = self.shell("gpart show -l")
-            if "bootonce" not in table and re.search(r"slot-[ab] +\[bootme\]", table):
-                return
+        while self.api.get("/updates/aifw/status")["trying"]:
             if time.monotonic() > deadline:
-                raise Failure(f"the new version is not kept:\n{table}")
-            time.sleep(2)
+                raise Failure("the new version does not find itself healthy")
+            time.sleep(1)
+        table = self.shell("gpart show -l")
+        if "bootonce" in table or not re.search(r"slot-[ab] +\[bootme\]", table):
+            raise Failure(f"the new version's slot is not the one to boot:\n{table}")
 
     @staticmethod
     def _sha256(package: Path) -> str:
