@@ -52,6 +52,16 @@ fn make_parent(path: &Path) -> io::Result<()> {
 /// Writes a file with these permission bits; directories above it that are missing are made. What could not be
 /// written leaves nothing behind.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    fill(path, mode, |file| file.write_all(bytes))
+}
+
+/// As [`write`], with what another file holds.
+pub fn copy(from: &Path, path: &Path, mode: u32) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    fill(path, mode, |file| io::copy(&mut source, file).map(drop))
+}
+
+fn fill(path: &Path, mode: u32, put: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     make_parent(path)?;
     let _turn = Turn::at(path);
     let temporary = beside(path);
@@ -59,7 +69,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(bytes)?;
+        put(&mut file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_directory(path)

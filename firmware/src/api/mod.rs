@@ -36,6 +36,7 @@ pub mod testing;
 mod time;
 mod tree;
 pub(crate) mod ui;
+mod updates;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -66,6 +67,7 @@ pub fn routes() -> Vec<Route> {
         ids::routes(),
         time::routes(),
         system::routes(),
+        updates::routes(),
     ]
     .concat()
 }

@@ -24,6 +24,7 @@ pub mod shaping;
 pub mod system;
 pub mod time;
 pub mod tls;
+pub mod update;
 pub mod value;
 pub mod vpn;
 
@@ -98,6 +99,7 @@ document::document! {
             time: time::TimeSettings => "time",
             proxy: proxy::ProxySettings => "proxy",
             ids: ids::IdsSettings => "ids",
+            updates: update::UpdateSettings => "updates",
         }
     }
 }

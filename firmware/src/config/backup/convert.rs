@@ -91,6 +91,8 @@ impl ConfigDocument {
             time_sources: _,
             proxy: _,
             ids: _,
+            // How this machine is kept up to date is its own matter.
+            updates: _,
             ids_rulesets: _,
             ids_overrides: _,
             ids_suppressions: _,
@@ -209,6 +211,7 @@ impl ConfigDocument {
             tuning: Arc::new(Tuning {
                 entries: self.tuning.iter().filter(|entry| entry.key != MAX_STATES_KEY).cloned().collect(),
             }),
+            updates: base.updates.clone(),
             ..Config::default()
         };
         self.put_named_objects(&mut config, now)?;
