@@ -13,7 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cached::Cached;
 
-use super::{Disk, Interface, Memory, Platform, PlatformError, Vitals, resolv};
+use super::{
+    Disk, Interface, KernelRoute, Memory, NetworkChild, NetworkReport, NetworkStep, Platform, PlatformError,
+    Vitals, resolv,
+};
+use crate::compile::os::network::NetworkSettings;
 use crate::tool::Tool;
 
 /// These tools answer in milliseconds; one that does not is stuck.
@@ -113,6 +117,26 @@ impl Platform for FreeBsd {
         let counters: interfaces::Counters = self.ask_json("/usr/bin/netstat", &["-i", "-b", "-d", "-n"])?;
         counters.add_to(&mut interfaces);
         Ok(interfaces)
+    }
+
+    fn configure_network(&self, _: &NetworkSettings) -> NetworkReport {
+        let problem = Some("not built yet".into());
+        NetworkReport { steps: vec![NetworkStep { what: "network".into(), interface: None, problem }] }
+    }
+
+    fn network_children(&self, _: &NetworkSettings) -> Vec<NetworkChild> {
+        Vec::new()
+    }
+
+    fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError> {
+        let table: routes::Table =
+            self.ask_json("/usr/bin/netstat", &["-r", "-n", "-F", &fib.to_string()])?;
+        Ok(table.lines())
+    }
+
+    fn fibs(&self) -> u32 {
+        let text = self.ask("/sbin/sysctl", &["-n", "net.fibs"]).unwrap_or_default();
+        text.trim().parse().unwrap_or(1)
     }
 
     fn vitals(&self) -> Result<Vitals, PlatformError> {
