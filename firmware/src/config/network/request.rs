@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Addressing, Inet, Inet6, RoleName};
 use crate::config::request::{Word, check_text};
 use crate::config::value::words;
-use crate::config::{BadValue, Config, Invalid, Refusal};
+use crate::config::{Config, Invalid, Refusal};
 
 /// Bytes that an MTU may be: the kernel takes no less than 72 (IF_MINMTU).
 pub const MTU: std::ops::RangeInclusive<u32> = 72..=9000;

@@ -32,6 +32,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// A machine with these interfaces and no routes.
+    pub fn of(interfaces: Vec<Interface>) -> Self {
+        Self { interfaces, ..Self::default() }
+    }
+
     /// Whether it was ever told what to be.
     pub fn is_configured(&self) -> bool {
         self.configured
