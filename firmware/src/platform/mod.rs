@@ -185,6 +185,11 @@ pub trait Platform: Send + Sync {
     fn configure_network(&self, settings: &NetworkSettings) -> NetworkReport;
     /// The programs that must run beside these settings; none where the platform does it itself.
     fn network_children(&self, settings: &NetworkSettings) -> Vec<NetworkChild>;
+    /// Where those programs say that they have learned something, by connecting; to be closed when
+    /// [`Platform::configure_network`] has been called again.
+    fn network_socket(&self) -> Option<PathBuf> {
+        None
+    }
     /// A routing table, IPv4 before IPv6.
     fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError>;
     /// How many routing tables there are (`net.fibs`).
