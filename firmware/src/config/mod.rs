@@ -10,6 +10,7 @@ pub mod geoip;
 pub mod ha;
 pub mod ids;
 pub mod nat;
+pub mod network;
 pub mod permission;
 pub mod proxy;
 pub mod request;
@@ -60,6 +61,9 @@ document::document! {
             dhcp_subnets: dhcp::DhcpSubnet => "dhcp_subnet",
             dhcp_reservations: dhcp::DhcpReservation => "dhcp_reservation",
             static_routes: route::StaticRoute => "static_route",
+            interfaces: network::InterfaceSettings => "interface",
+            interface_roles: network::InterfaceRole => "interface_role",
+            vlans: network::Vlan => "vlan",
             ids_rulesets: ids::IdsRuleset => "ids_ruleset",
             ids_overrides: ids::IdsOverride => "ids_override",
             ids_suppressions: ids::IdsSuppression => "ids_suppression",

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::sections::*;
-use super::{ConfigDocument, SCHEMA_VERSION, services};
+use super::{ConfigDocument, NetworkSection, SCHEMA_VERSION, services};
 use crate::config::dhcp::{DhcpDdns, DhcpSubnet};
 use crate::config::geoip::Country;
 use crate::config::ha::{CarpVip, HaSettings};
 use crate::config::nat::Redirect;
+use crate::config::network;
 use crate::config::request::Word;
 use crate::config::rule::{Endpoint, StateOptions};
 use crate::config::settings::{Tuning, TuningEntry};
@@ -67,6 +68,9 @@ impl ConfigDocument {
             dhcp_subnets,
             dhcp_reservations,
             static_routes,
+            interfaces,
+            interface_roles,
+            vlans,
             system,
             auth,
             firewall,
@@ -159,6 +163,11 @@ impl ConfigDocument {
             history: Some((**history).clone()),
             dashboard: Some((**dashboard).clone()),
             services: Some(services::rows(config)),
+            network: Some(NetworkSection {
+                interfaces: objects(interfaces),
+                roles: objects(interface_roles),
+                vlans: objects(vlans),
+            }),
         }
     }
 
@@ -220,7 +229,36 @@ impl ConfigDocument {
             Some(rows) => services::put(rows, &mut config)?,
             None => services::put(&services::rows(base), &mut config)?,
         }
+        self.put_network(&mut config, base)?;
         Ok(config)
+    }
+
+    /// Interfaces, their roles and VLANs. A document that tells nothing of them says in its `system` section what WAN
+    /// and LAN are; the rest stays.
+    fn put_network(&self, config: &mut Config, base: &Config) -> Result<(), Invalid> {
+        let Some(section) = &self.network else {
+            config.interfaces = base.interfaces.clone();
+            config.interface_roles = base.interface_roles.clone();
+            config.vlans = base.vlans.clone();
+            network::follow_system(config);
+            return Ok(());
+        };
+        for (index, row) in section.interfaces.iter().enumerate() {
+            let place = format!("network.interfaces[{index}]");
+            row.addressing.check().map_err(|invalid| within(&place, invalid))?;
+        }
+        for (index, vlan) in section.vlans.iter().enumerate() {
+            let place = format!("network.vlans[{index}]");
+            vlan.check().map_err(|invalid| within(&place, invalid))?;
+            if section.vlans.iter().take(index).any(|other| other.device == vlan.device) {
+                return Err(Invalid::new(format!("{place}.device"), format!("{} stands twice", vlan.device)));
+            }
+        }
+        config.interfaces = unique("network.interfaces", section.interfaces.iter().cloned())?;
+        config.interface_roles = unique("network.roles", section.roles.iter().cloned())?;
+        config.vlans = unique("network.vlans", section.vlans.iter().cloned())?;
+        network::keep_in_step(config);
+        Ok(())
     }
 
     /// Aliases, schedules and countries: each name once.

@@ -69,6 +69,16 @@ pub struct ConfigDocument {
     pub dashboard: Option<DashboardSettings>,
     /// DNS, time, reverse proxy and intrusion detection.
     pub services: Option<services::ServiceRows>,
+    pub network: Option<NetworkSection>,
+}
+
+/// Interfaces, what they are for, and VLANs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NetworkSection {
+    pub interfaces: Vec<super::network::InterfaceSettings>,
+    pub roles: Vec<super::network::InterfaceRole>,
+    pub vlans: Vec<super::network::Vlan>,
 }
 
 impl ConfigDocument {
