@@ -2,6 +2,7 @@
 
 pub mod ask;
 mod background;
+pub mod outbound;
 pub mod sandbox;
 
 use std::path::{Path, PathBuf};

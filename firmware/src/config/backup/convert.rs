@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::appliance::ApplianceSection;
 use super::sections::*;
 use super::{ConfigDocument, SCHEMA_VERSION, services};
 use crate::config::dhcp::{DhcpDdns, DhcpSubnet};
@@ -38,7 +39,7 @@ fn port_range(field: &str, start: Option<u16>, end: Option<u16>) -> Result<Optio
     }
 }
 
-fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
+pub(super) fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
     collection.iter().map(|object| (**object).clone()).collect()
 }
 
@@ -105,6 +106,14 @@ impl ConfigDocument {
             proxy_tls_certs: _,
             proxy_tls_options: _,
             proxy_cert_resolvers: _,
+            // Part of `appliance`.
+            dns_providers: _,
+            ddns_records: _,
+            ddns: _,
+            mail: _,
+            valkey: _,
+            ai: _,
+            preferences: _,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
@@ -157,6 +166,7 @@ impl ConfigDocument {
             history: Some((**history).clone()),
             dashboard: Some((**dashboard).clone()),
             services: Some(services::rows(config)),
+            appliance: Some(ApplianceSection::from_config(config)),
         }
     }
 
@@ -216,6 +226,10 @@ impl ConfigDocument {
         match &self.services {
             Some(rows) => services::put(rows, &mut config)?,
             None => services::put(&services::rows(base), &mut config)?,
+        }
+        match &self.appliance {
+            Some(section) => section.put(base, &mut config)?,
+            None => ApplianceSection::from_config(base).put(base, &mut config)?,
         }
         Ok(config)
     }
@@ -302,9 +316,7 @@ impl ConfigDocument {
                 Invalid::new(format!("tuning[{index}].value"), "expected a number of states")
             })?;
         }
-        if !(1_000..=4_000_000).contains(&settings.max_states) {
-            return Err(Invalid::new("firewall.max_states", "expected 1000 to 4000000"));
-        }
+        settings.check_tuning()?;
         Ok(settings)
     }
 }
@@ -320,7 +332,7 @@ fn in_order(now: Timestamp, index: usize) -> Timestamp {
 }
 
 /// The objects by key; the same key twice is refused.
-fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Collection<T>, Invalid> {
+pub(super) fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Collection<T>, Invalid> {
     let mut collection = Collection::default();
     for (index, object) in list.enumerate() {
         if collection.contains(&object.key()) {
@@ -334,7 +346,7 @@ fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Colle
     Ok(collection)
 }
 
-fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
+pub(super) fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
     stored.filter(|_| given.is_empty()).unwrap_or(given).clone()
 }
 
