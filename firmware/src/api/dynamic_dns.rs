@@ -44,13 +44,25 @@ pub fn routes() -> Vec<Route> {
         Route::new("POST", "/ddns/records/{id}/update", WRITE, "Bring a record up to date now", update)
             .answers::<Outcome>(200)
             .without_snapshot(),
-        Route::new("GET", "/ddns/config", READ, "How often addresses are looked at, and who tells them", config)
-            .answers::<SettingsView>(200),
+        Route::new(
+            "GET",
+            "/ddns/config",
+            READ,
+            "How often addresses are looked at, and who tells them",
+            config,
+        )
+        .answers::<SettingsView>(200),
         Route::new("PUT", "/ddns/config", WRITE, "Change it", configure)
             .takes::<DdnsSettingsRequest>()
             .answers::<SettingsView>(200),
-        Route::new("GET", providers, READ, "Accounts at DNS providers, by name, without secrets", providers_list)
-            .answers::<Vec<ProviderView>>(200),
+        Route::new(
+            "GET",
+            providers,
+            READ,
+            "Accounts at DNS providers, by name, without secrets",
+            providers_list,
+        )
+        .answers::<Vec<ProviderView>>(200),
         Route::new("POST", providers, WRITE, "Add an account", provider_create)
             .takes::<DnsProviderRequest>()
             .answers::<ProviderView>(200),

@@ -32,6 +32,7 @@ pub mod server;
 pub mod services;
 mod services_common;
 pub(crate) mod settings;
+mod system;
 #[doc(hidden)]
 pub mod testing;
 mod time;
@@ -68,6 +69,7 @@ pub fn routes() -> Vec<Route> {
         time::routes(),
         settings::routes(),
         dynamic_dns::routes(),
+        system::routes(),
     ]
     .concat()
 }

@@ -114,8 +114,7 @@ pub async fn follow_tls(app: Arc<App>, tls: Tls, own: Pem) {
             Ok(pem) => pem,
             Err(error) => {
                 let usual = TlsPolicy::default();
-                let chosen =
-                    (&policy.cert_path, &policy.key_path) != (&usual.cert_path, &usual.key_path);
+                let chosen = (&policy.cert_path, &policy.key_path) != (&usual.cert_path, &usual.key_path);
                 if chosen && followed.as_ref() != Some(&policy) {
                     log::error!("TLS of the API: {error}; its own certificate is shown");
                 }

@@ -125,8 +125,12 @@ impl AiRequest {
                 name => Some(name.parse().map_err(|bad: BadValue| bad.field("active_provider"))?),
             };
         }
-        let details =
-            [self.api_key.is_some(), self.endpoint.is_some(), self.model.is_some(), self.provider_enabled.is_some()];
+        let details = [
+            self.api_key.is_some(),
+            self.endpoint.is_some(),
+            self.model.is_some(),
+            self.provider_enabled.is_some(),
+        ];
         let Some(name) = self.provider else {
             return match details.contains(&true) {
                 true => Err(Invalid::new("provider", "expected, since there are fields of a provider")),
@@ -183,7 +187,9 @@ mod tests {
         let first = put(r#"{"provider":"openai","api_key":"marked"}"#, &AiSettings::default()).unwrap();
         let same = put(r#"{"provider":"openai","endpoint":"https://api.openai.com/v2"}"#, &first).unwrap();
         assert_eq!(same.providers[&AiProvider::OpenAi].api_key.expose(), "marked");
-        for elsewhere in ["https://evil.example/v1", "http://api.openai.com/v1", "https://api.openai.com:8443"] {
+        for elsewhere in
+            ["https://evil.example/v1", "http://api.openai.com/v1", "https://api.openai.com:8443"]
+        {
             let body = format!(r#"{{"provider":"openai","endpoint":"{elsewhere}"}}"#);
             let refused = put(&body, &same).unwrap_err();
             assert_eq!(refused.field, "api_key", "{elsewhere}");

@@ -178,7 +178,10 @@ impl MailRequest {
             return Err(Invalid::new("recipients", format!("expected at most {MOST_RECIPIENTS} addresses")));
         }
         if self.enabled && host.is_empty() {
-            return Err(Invalid::new("host", "expected the mail server's name or address, to switch mail on"));
+            return Err(Invalid::new(
+                "host",
+                "expected the mail server's name or address, to switch mail on",
+            ));
         }
         if self.enabled && list.is_empty() {
             return Err(Invalid::new("recipients", "expected at least one address, to switch mail on"));
@@ -263,8 +266,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(mail.recipients, "a@example.org, b@example.org, c@example.org");
-        assert_eq!((mail.port, mail.tls, mail.from_address.as_str()), (587, Security::Starttls, DEFAULT_FROM));
-        let bad = put(r#"{"enabled":true,"host":"mx","recipients":"a@example.org, nobody"}"#, &Mail::default());
+        assert_eq!(
+            (mail.port, mail.tls, mail.from_address.as_str()),
+            (587, Security::Starttls, DEFAULT_FROM)
+        );
+        let bad =
+            put(r#"{"enabled":true,"host":"mx","recipients":"a@example.org, nobody"}"#, &Mail::default());
         assert_eq!(bad.unwrap_err().to_string(), "recipients: \"nobody\" is no mail address");
         for (body, field) in [
             (r#"{"enabled":true,"recipients":"a@b.c"}"#, "host"),
@@ -288,7 +295,8 @@ mod tests {
             password: Secret::new("marked"),
             ..Mail::default()
         };
-        let kept = put(r#"{"enabled":false,"host":"MX.example.org","username":"u","password":null}"#, &stored);
+        let kept =
+            put(r#"{"enabled":false,"host":"MX.example.org","username":"u","password":null}"#, &stored);
         assert_eq!(kept.unwrap().password.expose(), "marked");
         let gone = put(r#"{"enabled":false,"host":"mx.example.org","username":"u","password":""}"#, &stored);
         assert!(gone.unwrap().password.is_empty());

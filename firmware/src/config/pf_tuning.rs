@@ -184,9 +184,14 @@ mod tests {
             assert_eq!(put(body).unwrap_err().field, field, "{body}");
         }
         assert_eq!(put(r#"{"max_states":999}"#).unwrap_err().reason, "expected 1000 to 4000000");
-        let tuned = put(r#"{"max_states":250000,"limits":{"src-nodes":20000},"timeouts":{"src.track":0,"udp.first":90}}"#);
+        let tuned = put(
+            r#"{"max_states":250000,"limits":{"src-nodes":20000},"timeouts":{"src.track":0,"udp.first":90}}"#,
+        );
         let tuned = tuned.unwrap();
-        assert_eq!((tuned.max_states, tuned.max_src_nodes, tuned.timeouts["udp.first"]), (250_000, Some(20_000), 90));
+        assert_eq!(
+            (tuned.max_states, tuned.max_src_nodes, tuned.timeouts["udp.first"]),
+            (250_000, Some(20_000), 90)
+        );
         assert!(tuned.check_tuning().is_ok());
     }
 }

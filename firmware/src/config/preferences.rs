@@ -48,9 +48,8 @@ impl Preference {
         let (bare, mut password) = take_password(&url);
         if password.expose() == MASK {
             let known = stored.filter(|stored| stored.text == bare).map(|stored| stored.password.clone());
-            password = known.ok_or_else(|| {
-                Invalid::new(name, "expected a password: none is stored for this address")
-            })?;
+            password = known
+                .ok_or_else(|| Invalid::new(name, "expected a password: none is stored for this address"))?;
         }
         Ok(Self { text: bare, password })
     }

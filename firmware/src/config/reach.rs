@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn metadata_services_and_links() {
-        for address in ["169.254.169.254", "100.100.100.200", "fe80::1", "fd00:ec2::254", "::ffff:169.254.1.1"] {
+        for address in
+            ["169.254.169.254", "100.100.100.200", "fe80::1", "fd00:ec2::254", "::ffff:169.254.1.1"]
+        {
             assert!(!Reach::Inside.allows(address.parse().unwrap()), "{address}");
         }
         for address in ["127.0.0.1", "10.0.0.1", "8.8.8.8", "fd00::1", "::1"] {

@@ -54,9 +54,10 @@ impl TlsPolicyRequest {
         }
         policy.block_expired = self.block_expired.unwrap_or(policy.block_expired);
         policy.block_weak_keys = self.block_weak_keys.unwrap_or(policy.block_weak_keys);
-        for (field, given, kept) in
-            [("cert_path", self.cert_path, &mut policy.cert_path), ("key_path", self.key_path, &mut policy.key_path)]
-        {
+        for (field, given, kept) in [
+            ("cert_path", self.cert_path, &mut policy.cert_path),
+            ("key_path", self.key_path, &mut policy.key_path),
+        ] {
             if let Some(path) = given {
                 super::proxy::check_path(field, &path, &CERTIFICATES)?;
                 *kept = path;

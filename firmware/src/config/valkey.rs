@@ -61,7 +61,9 @@ pub(super) fn decoded(text: &str) -> String {
 
 /// An address as it may be shown: [`MASK`] in place of its password.
 pub(super) fn masked(url: &str, password: &Secret) -> String {
-    let Some(mut shown) = Url::parse(url).ok().filter(|_| !password.is_empty()) else { return url.to_owned() };
+    let Some(mut shown) = Url::parse(url).ok().filter(|_| !password.is_empty()) else {
+        return url.to_owned();
+    };
     // Fails only where an address can have none.
     let _ = shown.set_password(Some(MASK));
     shown.to_string()

@@ -88,8 +88,7 @@ pub fn models(provider: AiProvider, place: &str, key: &Secret) -> Result<Vec<Str
         request = request.header("anthropic-version", "2023-06-01");
     }
     let clean = |text: &str| secret::without(text, [key]);
-    let mut response =
-        request.call().map_err(|error| AiError::Unreachable(clean(&error.to_string())))?;
+    let mut response = request.call().map_err(|error| AiError::Unreachable(clean(&error.to_string())))?;
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(LARGEST).read_to_string();
     let body = body.map_err(|error| AiError::Unreachable(clean(&error.to_string())))?;

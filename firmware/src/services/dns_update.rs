@@ -38,8 +38,7 @@ pub enum UpdateError {
 
 /// A domain name with the dot at its end that it may lack; `what` names it in an error.
 pub fn full_name(what: &str, text: &str) -> Result<Name, UpdateError> {
-    let mut name =
-        Name::from_str(text).map_err(|error| UpdateError::Settings(format!("{what}: {error}")))?;
+    let mut name = Name::from_str(text).map_err(|error| UpdateError::Settings(format!("{what}: {error}")))?;
     name.set_fqdn(true);
     Ok(name)
 }
@@ -165,9 +164,7 @@ impl Expected {
     fn code(&mut self, bytes: &[u8]) -> Option<ResponseCode> {
         let answer = Message::from_vec(bytes).ok()?;
         let head = &answer.metadata;
-        if head.id != self.id
-            || head.message_type != MessageType::Response
-            || head.op_code != OpCode::Update
+        if head.id != self.id || head.message_type != MessageType::Response || head.op_code != OpCode::Update
         {
             return None;
         }

@@ -16,6 +16,7 @@ pub mod rdns;
 pub mod rtime;
 mod runner;
 pub mod sigv4;
+pub mod sshd;
 pub mod trafficcop;
 pub mod valkey;
 
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use components::Components;
 pub use runner::{How, Report, Runner};
 
+use crate::compile::os::host::SshPlaces;
 use crate::compile::services::{Artifacts, Facts, ListenMap, Places};
 use crate::compile::template::TemplateError;
 use crate::config::{Config, ServiceKind};
@@ -131,6 +133,18 @@ pub struct Setup {
     pub inside_allowed: bool,
 }
 
+impl Setup {
+    /// In a sandbox, system files lie below its state directory.
+    fn ssh_places(&self) -> SshPlaces {
+        let root = if self.sandbox { self.state_dir.join("root") } else { PathBuf::from("/") };
+        SshPlaces::of(&root, &self.state_dir)
+    }
+
+    fn ssh_programs(&self) -> sshd::Programs {
+        if self.sandbox { sshd::Programs::None } else { sshd::Programs::of_freebsd() }
+    }
+}
+
 /// The daemons of this appliance. Clones share them.
 #[derive(Clone)]
 pub struct Services {
@@ -147,6 +161,7 @@ struct Inner {
     dynamic_dns: Arc<dynamic_dns::DynamicDns>,
     mail: Arc<mail::Outbox>,
     valkey: Arc<valkey::Exporter>,
+    sshd: sshd::Sshd,
 }
 
 impl Services {
@@ -170,6 +185,7 @@ impl Services {
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
         let (time, ddns) = (rtime::Watch::default(), Default::default());
         let published = setup.state_dir.join("ddns-published.json");
+        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.ssh_programs());
         let inner = Inner {
             supervisor,
             runners,
@@ -180,8 +196,14 @@ impl Services {
             dynamic_dns: Arc::new(dynamic_dns::DynamicDns::new(published, setup.platform.clone())),
             mail: Arc::default(),
             valkey: Arc::default(),
+            sshd,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The SSH daemon.
+    pub fn sshd(&self) -> &sshd::Sshd {
+        &self.inner.sshd
     }
 
     pub fn supervisor(&self) -> &Supervisor {

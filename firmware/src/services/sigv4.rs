@@ -88,9 +88,7 @@ mod tests {
         };
         let signed = signer.authorization(&request, "20150830T123600Z");
         assert!(
-            signed.ends_with(
-                "Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
-            ),
+            signed.ends_with("Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"),
             "{signed}"
         );
         assert!(signed.contains("Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, SignedHeaders=content-type;host;x-amz-date, "));

@@ -13,6 +13,7 @@ use super::{Derived, Fingerprint, admin, load_version, note, note_failure, repla
 use crate::api::{ApiError, Call, Reply};
 use crate::apply::confirm::{ConfirmError, TIMEOUT_SECS};
 use crate::config::backup::{self, ConfigDocument, DropSummary, InterfaceMap};
+use crate::config::mail::MailEvent;
 use crate::config::route::StaticRoute;
 use crate::config::system::WanMode;
 use crate::config::{Config, System, Timestamp};

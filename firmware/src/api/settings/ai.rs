@@ -125,7 +125,8 @@ async fn test(call: Call) -> Result<Reply, ApiError> {
     let request: TestRequest = call.json()?;
     let provider = named(&request.provider)?;
     let stored = call.app.store.snapshot().config.ai.providers.get(&provider).cloned().unwrap_or_default();
-    let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let given =
+        |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let place = given(request.endpoint).unwrap_or_else(|| stored.endpoint.clone());
     if !place.is_empty() {
         endpoint(&place)?;

@@ -93,7 +93,8 @@ fn told(pem: &str) -> Option<(String, Timestamp)> {
 async fn get(call: Call) -> Result<Reply, ApiError> {
     let policy = call.app.store.snapshot().config.tls.clone();
     let (app, path) = (call.app.clone(), policy.cert_path.clone());
-    let found = blocking::unblock(move || read(&app, "cert_path", &path).ok().and_then(|pem| told(&pem))).await;
+    let found =
+        blocking::unblock(move || read(&app, "cert_path", &path).ok().and_then(|pem| told(&pem))).await;
     let (cert_subject, cert_not_after) = found.unzip();
     Ok(Reply::json(&View {
         min_version: policy.min_version.clone(),

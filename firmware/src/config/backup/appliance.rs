@@ -65,7 +65,10 @@ impl ApplianceSection {
             let stored = base.dns_providers.get(&provider.id).filter(|stored| stored.kind == provider.kind);
             DnsProvider {
                 api_token: or_stored(&provider.api_token, stored.map(|stored| &stored.api_token)),
-                aws_secret_key: or_stored(&provider.aws_secret_key, stored.map(|stored| &stored.aws_secret_key)),
+                aws_secret_key: or_stored(
+                    &provider.aws_secret_key,
+                    stored.map(|stored| &stored.aws_secret_key),
+                ),
                 ..provider.clone()
             }
         });

@@ -332,7 +332,10 @@ fn in_order(now: Timestamp, index: usize) -> Timestamp {
 }
 
 /// The objects by key; the same key twice is refused.
-pub(super) fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Collection<T>, Invalid> {
+pub(super) fn unique<T: Object>(
+    field: &str,
+    list: impl Iterator<Item = T>,
+) -> Result<Collection<T>, Invalid> {
     let mut collection = Collection::default();
     for (index, object) in list.enumerate() {
         if collection.contains(&object.key()) {
@@ -391,6 +394,8 @@ impl From<&System> for SystemSection {
             ssh_password_auth,
             ssh_permit_root_login,
             ssh_authorized_keys,
+            // Never part of a document.
+            root_password_hash: _,
         } = system;
         Self {
             hostname: hostname.clone(),
@@ -459,6 +464,7 @@ impl SystemSection {
                 .authorized_keys
                 .clone()
                 .unwrap_or_else(|| base.ssh_authorized_keys.clone()),
+            root_password_hash: base.root_password_hash.clone(),
         })
     }
 }

@@ -99,7 +99,12 @@ const MOST: usize = 200;
 
 impl DnsProviderRequest {
     /// The account as it is to be stored; `stored` is the one that it replaces.
-    pub fn provider(self, id: u64, stored: Option<&DnsProvider>, config: &Config) -> Result<DnsProvider, Refusal> {
+    pub fn provider(
+        self,
+        id: u64,
+        stored: Option<&DnsProvider>,
+        config: &Config,
+    ) -> Result<DnsProvider, Refusal> {
         let name = self.name.trim().to_owned();
         if name.is_empty() {
             return Err(Invalid::new("name", "expected a name").into());
@@ -116,7 +121,9 @@ impl DnsProviderRequest {
             return Err(Refusal::Conflict(format!("a DNS provider {name:?} exists")));
         }
         if stored.is_none() && config.dns_providers.len() >= MOST {
-            return Err(Refusal::Conflict(format!("there are {MOST} DNS providers, as many as there can be")));
+            return Err(Refusal::Conflict(format!(
+                "there are {MOST} DNS providers, as many as there can be"
+            )));
         }
         // A key that was given for one company's service is not sent to another's.
         let stored_secrets = stored.filter(|stored| stored.kind == self.kind);
@@ -124,7 +131,8 @@ impl DnsProviderRequest {
             Maybe::Value(secret) => {
                 let secret = Secret::new(secret.expose().trim());
                 let fine = !secret.expose().chars().any(|c| c.is_control() || c.is_whitespace());
-                fine.then_some(secret).ok_or_else(|| Invalid::new(field, "expected text without blanks in it"))
+                fine.then_some(secret)
+                    .ok_or_else(|| Invalid::new(field, "expected text without blanks in it"))
             }
             _ => Ok(kept.cloned().unwrap_or_default()),
         };
@@ -201,8 +209,11 @@ fn check_extra(kind: ProviderKind, extra: &BTreeMap<String, Value>) -> Result<()
 
 /// Refuses to delete an account that records still use.
 pub fn may_delete(records: &Collection<super::DdnsRecord>, id: u64) -> Result<(), Refusal> {
-    let users: Vec<String> =
-        records.iter().filter(|record| record.provider_id == id).map(|record| record.hostname.clone()).collect();
+    let users: Vec<String> = records
+        .iter()
+        .filter(|record| record.provider_id == id)
+        .map(|record| record.hostname.clone())
+        .collect();
     if users.is_empty() {
         return Ok(());
     }

@@ -111,12 +111,15 @@ impl DdnsRecordRequest {
         let provider = config.dns_providers.get(&self.provider_id);
         let provider = provider.ok_or_else(|| expected("provider_id", "the number of a DNS provider"))?;
         if !provider.has(&hostname) {
-            return Err(expected("hostname", &format!("a name in the provider's zone {}", provider.zone)).into());
+            return Err(
+                expected("hostname", &format!("a name in the provider's zone {}", provider.zone)).into()
+            );
         }
         if !(60..=86_400).contains(&self.ttl) {
             return Err(expected("ttl", "60 to 86400 seconds").into());
         }
-        let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let given =
+            |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let interface = given(self.interface)
             .map(|name| InterfaceName::new(&name).map_err(|bad| bad.field("interface")))
             .transpose()?;

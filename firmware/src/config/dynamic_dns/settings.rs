@@ -54,9 +54,7 @@ fn check_echo(field: &str, text: &str) -> Result<String, Invalid> {
     }
     let inside = match url.host() {
         None => true,
-        Some(Host::Domain(name)) => {
-            name.is_empty() || name == "localhost" || name.ends_with(".localhost")
-        }
+        Some(Host::Domain(name)) => name.is_empty() || name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => !is_public(IpAddr::V4(ip)),
         Some(Host::Ipv6(ip)) => !is_public(IpAddr::V6(ip)),
     };

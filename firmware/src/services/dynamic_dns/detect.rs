@@ -51,7 +51,10 @@ fn usable(address: IpAddr) -> bool {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
         IpAddr::V6(v6) => {
             let first = v6.segments()[0];
-            !v6.is_loopback() && !v6.is_unspecified() && (first & 0xffc0) != 0xfe80 && (first & 0xfe00) != 0xfc00
+            !v6.is_loopback()
+                && !v6.is_unspecified()
+                && (first & 0xffc0) != 0xfe80
+                && (first & 0xfe00) != 0xfc00
         }
     }
 }
@@ -127,9 +130,17 @@ mod tests {
     fn the_first_usable_address_of_an_interface() {
         let interface = Interface {
             name: "em0".into(),
-            addresses: ["127.0.0.9/8", "169.254.3.1/16", "10.0.0.1/24", "10.0.0.2/24", "fe80::1/64", "fd00::1/64", "2600::7/64"]
-                .map(|text| text.parse().unwrap())
-                .to_vec(),
+            addresses: [
+                "127.0.0.9/8",
+                "169.254.3.1/16",
+                "10.0.0.1/24",
+                "10.0.0.2/24",
+                "fe80::1/64",
+                "fd00::1/64",
+                "2600::7/64",
+            ]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
             ..Interface::default()
         };
         let of = |name: &str, family| of_interface(std::slice::from_ref(&interface), name, family);
@@ -140,7 +151,8 @@ mod tests {
 
     #[test]
     fn an_echo_service_on_the_inside_is_not_asked() {
-        let settings = DdnsSettings { ip_echo_url_v4: "http://127.0.0.1:9/".into(), ..DdnsSettings::default() };
+        let settings =
+            DdnsSettings { ip_echo_url_v4: "http://127.0.0.1:9/".into(), ..DdnsSettings::default() };
         let refused = echoed(&settings.ip_echo_url_v4, Family::V4, &Endpoints::default()).unwrap_err();
         assert!(refused.to_string().contains("is not a public address"), "{refused}");
     }

@@ -96,13 +96,7 @@ fn since(at: Option<Timestamp>, now: Timestamp) -> Duration {
 impl DynamicDns {
     /// What was published is kept in `path`.
     pub fn new(path: PathBuf, platform: Arc<dyn Platform>) -> Self {
-        Self {
-            path,
-            platform,
-            endpoints: Mutex::default(),
-            runs: Mutex::default(),
-            turn: Mutex::default(),
-        }
+        Self { path, platform, endpoints: Mutex::default(), runs: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Other places than the providers' own: for tests.
@@ -216,8 +210,7 @@ impl DynamicDns {
     ) {
         let endpoints = lock(&self.endpoints).clone();
         let mut zone = None;
-        let families =
-            [(Family::V4, record.record_type.has_v4()), (Family::V6, record.record_type.has_v6())];
+        let families = [(Family::V4, record.record_type.has_v4()), (Family::V6, record.record_type.has_v6())];
         for (family, _) in families.into_iter().filter(|(_, wanted)| *wanted) {
             let interfaces = || self.platform.interfaces().map_err(|error| error.to_string());
             let found = detect::detect(record, family, &config.ddns, &endpoints, interfaces);
@@ -239,8 +232,7 @@ impl DynamicDns {
                 Some(zone) => Ok(zone),
                 empty => open(provider, &endpoints).map(|opened| empty.insert(opened)),
             };
-            let outcome =
-                outcome.and_then(|zone| zone.set_address(&record.hostname, address, record.ttl));
+            let outcome = outcome.and_then(|zone| zone.set_address(&record.hostname, address, record.ttl));
             match outcome {
                 Ok(()) => {
                     (*held, *published) = (Some(address), Some(now));

@@ -57,9 +57,7 @@ impl Rfc2136 {
                 let text = format!("{}: api_token (the TSIG secret) is not set", provider.name);
                 return Err(ZoneError::Settings(text));
             }
-            (key, false) => {
-                signer(key, algorithm.as_deref().unwrap_or("hmac-sha256"), &provider.api_token)?
-            }
+            (key, false) => signer(key, algorithm.as_deref().unwrap_or("hmac-sha256"), &provider.api_token)?,
         };
         Ok(Self {
             server: UpdateServer {
@@ -94,8 +92,7 @@ impl Zone for Rfc2136 {
         };
         let record = Record::from_rdata(self.name(name)?, ttl, data);
         let message = || {
-            let mut message: Message =
-                update_message::delete_rrset(record.clone(), self.zone.clone(), false);
+            let mut message: Message = update_message::delete_rrset(record.clone(), self.zone.clone(), false);
             UpdateMessage::add_update(&mut message, record.clone());
             message
         };
@@ -110,8 +107,7 @@ impl Zone for Rfc2136 {
 
     fn remove_txt(&self, name: &str, value: &str) -> Result<(), ZoneError> {
         let record = self.txt(name, value)?;
-        let message =
-            || update_message::delete_by_rdata(record.clone().into(), self.zone.clone(), false);
+        let message = || update_message::delete_by_rdata(record.clone().into(), self.zone.clone(), false);
         Ok(self.server.done(message)?)
     }
 }

@@ -139,7 +139,10 @@ mod tests {
         let text = "<?xml version=\"1.0\"?>\n<ListHostedZonesByNameResponse xmlns=\"x\"><HostedZones><HostedZone>\
                     <Id>/hostedzone/Z1</Id><Name>example.org.</Name></HostedZone></HostedZones></ListHostedZonesByNameResponse>";
         let zone = element(text, "HostedZone").unwrap_or_default();
-        assert_eq!((element(zone, "Id"), element(zone, "Name")), (Some("/hostedzone/Z1"), Some("example.org.")));
+        assert_eq!(
+            (element(zone, "Id"), element(zone, "Name")),
+            (Some("/hostedzone/Z1"), Some("example.org."))
+        );
         assert_eq!(element(text, "Nothing"), None);
         assert_eq!(escaped("\"a<b>&c\""), "&quot;a&lt;b&gt;&amp;c&quot;");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Response;
 
-use super::{cloudflare, digitalocean, route53, rfc2136};
+use super::{cloudflare, digitalocean, rfc2136, route53};
 use crate::config::Secret;
 use crate::config::dynamic_dns::{DnsProvider, ProviderKind};
 use crate::config::reach::Reach;
@@ -181,9 +181,7 @@ fn agent(reach: Reach) -> ureq::Agent {
 const LARGEST: u64 = 1 << 20;
 
 /// Status and body of an answer.
-pub(super) fn answer(
-    outcome: Result<Response<ureq::Body>, ureq::Error>,
-) -> Result<(u16, String), ZoneError> {
+pub(super) fn answer(outcome: Result<Response<ureq::Body>, ureq::Error>) -> Result<(u16, String), ZoneError> {
     let unreachable = |error: ureq::Error| ZoneError::Unreachable(error.to_string());
     let mut response = outcome.map_err(unreachable)?;
     let body = response.body_mut().with_config().limit(LARGEST).read_to_string().map_err(unreachable)?;

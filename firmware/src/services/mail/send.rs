@@ -42,22 +42,16 @@ pub enum MailError {
 pub struct Trust(pub Vec<String>);
 
 /// Sends; `host` is how the appliance is called. Blocks, 20 s at most.
-pub fn send(
-    settings: &Mail,
-    host: &str,
-    subject: &str,
-    body: &str,
-    trust: &Trust,
-) -> Result<(), MailError> {
+pub fn send(settings: &Mail, host: &str, subject: &str, body: &str, trust: &Trust) -> Result<(), MailError> {
     let from: Mailbox = settings.from_address.parse().map_err(|_| MailError::Address("from_address"))?;
     let to: Vec<Mailbox> =
         settings.recipients().into_iter().map(|address| Mailbox::new(None, address)).collect();
     if to.is_empty() {
         return Err(MailError::Address("recipients"));
     }
-    let builder: MessageBuilder = Message::builder().from(from).mailbox(lettre::message::header::To::from(
-        to.into_iter().collect::<Mailboxes>(),
-    ));
+    let builder: MessageBuilder = Message::builder()
+        .from(from)
+        .mailbox(lettre::message::header::To::from(to.into_iter().collect::<Mailboxes>()));
     let message = builder
         .subject(subject.replace(['\r', '\n'], " "))
         .date_now()
@@ -85,16 +79,14 @@ fn address(host: &str, port: u16) -> Result<IpAddr, MailError> {
 }
 
 fn hand_over(settings: &Mail, host: &str, trust: &Trust, message: &Message) -> Result<(), MailError> {
-    let clean =
-        |error: &dyn std::fmt::Display| secret::without(&error.to_string(), [&settings.password]);
+    let clean = |error: &dyn std::fmt::Display| secret::without(&error.to_string(), [&settings.password]);
     let server = address(&settings.host, settings.port)?;
     let parameters = || {
         let name = settings.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut builder = TlsParameters::builder(name);
         for pem in &trust.0 {
             let root = Certificate::from_pem(pem.as_bytes());
-            builder =
-                builder.add_root_certificate(root.map_err(|error| MailError::Server(clean(&error)))?);
+            builder = builder.add_root_certificate(root.map_err(|error| MailError::Server(clean(&error)))?);
         }
         builder.build_rustls().map_err(|error| MailError::Server(clean(&error)))
     };
@@ -103,10 +95,8 @@ fn hand_over(settings: &Mail, host: &str, trust: &Trust, message: &Message) -> R
         Security::Starttls => Tls::Required(parameters()?),
         Security::Implicit => Tls::Wrapper(parameters()?),
     };
-    let mut builder = SmtpTransport::builder_dangerous(server.to_string())
-        .port(settings.port)
-        .tls(tls)
-        .timeout(Some(STEP));
+    let mut builder =
+        SmtpTransport::builder_dangerous(server.to_string()).port(settings.port).tls(tls).timeout(Some(STEP));
     if !host.is_empty() {
         builder = builder.hello_name(ClientId::Domain(host.to_owned()));
     }

@@ -15,9 +15,9 @@ use hickory_proto::rr::{Name, RData, Record, RecordSet};
 use serde::{Deserialize, Serialize};
 
 use super::client::Lease;
+use crate::config::Config;
 use crate::config::dhcp::DhcpDdns;
 use crate::config::dhcp::remote::server;
-use crate::config::Config;
 use crate::services::dns_update::{self, Transport, UpdateError, UpdateServer, full_name};
 use crate::services::files;
 
@@ -334,7 +334,8 @@ impl Updater {
     /// Adds a record where there is none of its name and type. Where an earlier try may have arrived (`again`, or an
     /// answer of this one was lost), exactly this record is ours.
     fn create(&self, record: &RecordSet, zone: &Name, again: bool) -> Result<(), UpdateError> {
-        let (code, resent) = self.server.send(|| update_message::create(record.clone(), zone.clone(), false))?;
+        let (code, resent) =
+            self.server.send(|| update_message::create(record.clone(), zone.clone(), false))?;
         let refused = |code| Err(UpdateError::Refused { server: self.server.address, code });
         match code {
             ResponseCode::NoError => Ok(()),
@@ -366,7 +367,8 @@ impl Updater {
         let zone = |text: &str| Name::from_str(text).ok().filter(|_| !text.is_empty());
         let forward = zone(&known.zone).unwrap_or_else(|| self.forward.clone());
         if forward.zone_of(records.forward.name()) {
-            self.server.done(|| update_message::delete_by_rdata(records.forward.clone(), forward.clone(), false))?;
+            self.server
+                .done(|| update_message::delete_by_rdata(records.forward.clone(), forward.clone(), false))?;
         }
         let reverse =
             zone(&known.reverse_zone).or_else(|| self.zone_of_pointer(ip).filter(|_| known.reverse));

@@ -51,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl State {
     fn same_server(&self, settings: &Valkey) -> bool {
         self.settings.as_ref().is_some_and(|known| {
-            (&known.url, &known.password, known.enabled) == (&settings.url, &settings.password, settings.enabled)
+            (&known.url, &known.password, known.enabled)
+                == (&settings.url, &settings.password, settings.enabled)
         })
     }
 

@@ -91,8 +91,7 @@ fn tls(host: &str, stream: TcpStream, extra: &[String]) -> Result<Box<dyn Stream
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).map_err(|error| fault(&error))?;
-    let session =
-        rustls::ClientConnection::new(Arc::new(config), name).map_err(|error| fault(&error))?;
+    let session = rustls::ClientConnection::new(Arc::new(config), name).map_err(|error| fault(&error))?;
     Ok(Box::new(rustls::StreamOwned::new(session, stream)))
 }
 
@@ -210,7 +209,9 @@ mod tests {
             Value::List(Vec::new()),
         ]);
         assert_eq!(read(&mut text, 0).unwrap(), expected);
-        assert!(matches!(read(&mut &b"-WRONGPASS no\r\n"[..], 0), Err(RespError::Refused(text)) if text == "WRONGPASS no"));
+        assert!(
+            matches!(read(&mut &b"-WRONGPASS no\r\n"[..], 0), Err(RespError::Refused(text)) if text == "WRONGPASS no")
+        );
         assert!(matches!(read(&mut &b"$99999999999\r\n"[..], 0), Err(RespError::Protocol)));
         assert!(matches!(read(&mut &b"HTTP/1.1 400\r\n"[..], 0), Err(RespError::Protocol)));
     }
