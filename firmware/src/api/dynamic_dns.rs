@@ -176,6 +176,7 @@ async fn replace(call: Call) -> Result<Reply, ApiError> {
         Ok((record, what))
     };
     let record = at_once(&call, "ddns", change, adopt).await?;
+    call.app.services.dynamic_dns().retry_soon([id].into_iter());
     stored(call, &record).await
 }
 
@@ -306,6 +307,9 @@ async fn provider_replace(call: Call) -> Result<Reply, ApiError> {
         Ok((provider, what))
     };
     let provider = at_once(&call, "acme", change, adopt).await?;
+    let config = call.app.store.snapshot().config.clone();
+    let users = config.ddns_records.iter().filter(|record| record.provider_id == id).map(|record| record.id);
+    call.app.services.dynamic_dns().retry_soon(users);
     Ok(Reply::json(&ProviderView::from(&provider)))
 }
 

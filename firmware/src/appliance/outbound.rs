@@ -3,7 +3,7 @@
 //! [`super::background`] and by whoever opens a TLS listener; each task ends with the process.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use futures_lite::future;
@@ -82,16 +82,24 @@ pub async fn watch_versions(app: Arc<App>) {
 }
 
 /// Records follow the appliance's addresses: first when the network has had time to come up, then at the interval that
-/// is configured.
+/// is configured; those that failed are tried again when their pause is over.
 pub async fn publish_addresses(app: Arc<App>) {
     const FIRST: Duration = Duration::from_secs(20);
+    const LOOK: Duration = Duration::from_secs(5);
     Timer::after(FIRST).await;
+    let mut swept: Option<Instant> = None;
     loop {
         let config = app.store.snapshot().config.clone();
         let every = Duration::from_secs(config.ddns.poll_interval_secs.max(60).into());
         let ddns = app.services.dynamic_dns().clone();
-        blocking::unblock(move || ddns.sweep(&config)).await;
-        Timer::after(every).await;
+        let all = swept.is_none_or(|at| at.elapsed() >= every);
+        if all || ddns.is_retry_due(&config) {
+            blocking::unblock(move || ddns.sweep(&config, !all)).await;
+        }
+        if all {
+            swept = Some(Instant::now());
+        }
+        Timer::after(LOOK).await;
     }
 }
 

@@ -84,9 +84,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn subject(record: &DdnsRecord, provider: &DnsProvider) -> String {
-    let DnsProvider { id, kind, zone, .. } = provider;
+    let DnsProvider { id, kind, zone, extra, .. } = provider;
+    let extra: String = extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     let (name, record_type) = (&record.hostname, record.record_type.name());
-    format!("{id} {} {zone} {name} {record_type} {}", kind.name(), record.ttl)
+    format!("{id} {} {zone} {name} {record_type} {}{extra}", kind.name(), record.ttl)
 }
 
 fn since(at: Option<Timestamp>, now: Timestamp) -> Duration {
@@ -131,8 +132,28 @@ impl DynamicDns {
         Some(self.run(config, record))
     }
 
-    /// All enabled records, those left out whose last failure is not long ago.
-    pub fn sweep(&self, config: &Config) {
+    /// Whether a record that failed is due again.
+    pub fn is_retry_due(&self, config: &Config) -> bool {
+        let now = Instant::now();
+        let enabled = |id: &u64| config.ddns_records.get(id).is_some_and(|record| record.enabled);
+        let due = |run: &LastRun| run.not_before.is_some_and(|until| until <= now);
+        self.runs(|runs| runs.iter().any(|(id, run)| due(run) && enabled(id)))
+    }
+
+    /// What was changed about these records, or their account, may have put right what failed.
+    pub fn retry_soon(&self, records: impl Iterator<Item = u64>) {
+        self.runs(|runs| {
+            for id in records {
+                if let Some(run) = runs.get_mut(&id).filter(|run| run.failures > 0) {
+                    run.not_before = Some(Instant::now());
+                }
+            }
+        });
+    }
+
+    /// All enabled records, or with `failed` those alone that failed; those left out whose last failure is not long
+    /// ago.
+    pub fn sweep(&self, config: &Config, failed: bool) {
         let _turn = lock(&self.turn);
         let gone = |id: &u64| !config.ddns_records.contains(id);
         let forgotten = self.runs(|runs| {
@@ -144,8 +165,9 @@ impl DynamicDns {
             self.keep();
         }
         for record in config.ddns_records.iter().filter(|record| record.enabled) {
-            let waits = self.last(record.id).not_before.is_some_and(|until| until > Instant::now());
-            if !waits {
+            let last = self.last(record.id);
+            let waits = last.not_before.is_some_and(|until| until > Instant::now());
+            if !waits && (!failed || last.failures > 0) {
                 self.run(config, record);
             }
         }

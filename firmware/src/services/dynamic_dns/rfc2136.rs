@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name, RData, Record};
 
 use super::zone::{Zone, ZoneError};
 use crate::config::dynamic_dns::DnsProvider;
+use crate::config::reach::Reach;
 use crate::services::dns_update::{Transport, UpdateError, UpdateServer, full_name, signer};
 
 const DNS_PORT: u16 = 53;
@@ -27,22 +28,26 @@ impl From<UpdateError> for ZoneError {
     }
 }
 
-/// `host`, `host:port`, an address, or an address with a port.
+/// `host`, `host:port`, an address, or an address with a port. A name server may be inside; what only the link or a
+/// cloud's metadata service has may not be asked.
 fn address(server: &str, port: &str) -> Result<SocketAddr, ZoneError> {
     let port = port.parse().unwrap_or(DNS_PORT);
-    if let Ok(address) = server.parse::<SocketAddr>() {
-        return Ok(address);
-    }
-    if let Ok(ip) = server.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
-    }
-    let (host, port) = match server.rsplit_once(':') {
-        Some((host, given)) => (host, given.parse().unwrap_or(port)),
-        None => (server, port),
+    let found = match (server.parse::<SocketAddr>(), server.parse::<IpAddr>(), server.rsplit_once(':')) {
+        (Ok(address), ..) => Ok(Some(address)),
+        (_, Ok(ip), _) => Ok(Some(SocketAddr::new(ip, port))),
+        (_, _, Some((host, given))) => first(host, given.parse().unwrap_or(port)),
+        (_, _, None) => first(server, port),
     };
-    let found = (host, port).to_socket_addrs();
-    let found = found.map_err(|error| ZoneError::Unreachable(format!("{host}: {error}")))?.next();
-    found.ok_or_else(|| ZoneError::Unreachable(format!("{host} has no address")))
+    let found = found.map_err(|error| ZoneError::Unreachable(format!("{server}: {error}")))?;
+    let found = found.ok_or_else(|| ZoneError::Unreachable(format!("{server} has no address")))?;
+    match Reach::Inside.allows(found.ip()) {
+        true => Ok(found),
+        false => Err(ZoneError::Settings(format!("{server} is a link-local or metadata address"))),
+    }
+}
+
+fn first(host: &str, port: u16) -> std::io::Result<Option<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.next())
 }
 
 impl Rfc2136 {

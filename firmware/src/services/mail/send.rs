@@ -70,17 +70,21 @@ pub fn send(settings: &Mail, host: &str, subject: &str, body: &str, trust: &Trus
     receiver.recv_timeout(PATIENCE).unwrap_or(Err(MailError::Patience(name)))
 }
 
-fn address(host: &str, port: u16) -> Result<IpAddr, MailError> {
+fn addresses(host: &str, port: u16) -> Result<Vec<IpAddr>, MailError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let found = (bare, port).to_socket_addrs();
-    let mut found = found.map_err(|error| MailError::Server(format!("{host}: {error}")))?;
-    let address = found.next().ok_or_else(|| MailError::NoHost(host.to_owned()))?.ip();
-    if Reach::Inside.allows(address) { Ok(address) } else { Err(MailError::Forbidden(address)) }
+    let found = found.map_err(|error| MailError::Server(format!("{host}: {error}")))?;
+    let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    addresses.dedup();
+    match addresses.iter().find(|address| !Reach::Inside.allows(**address)) {
+        Some(address) => Err(MailError::Forbidden(*address)),
+        None if addresses.is_empty() => Err(MailError::NoHost(host.to_owned())),
+        None => Ok(addresses),
+    }
 }
 
 fn hand_over(settings: &Mail, host: &str, trust: &Trust, message: &Message) -> Result<(), MailError> {
     let clean = |error: &dyn std::fmt::Display| secret::without(&error.to_string(), [&settings.password]);
-    let server = address(&settings.host, settings.port)?;
     let parameters = || {
         let name = settings.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut builder = TlsParameters::builder(name);
@@ -95,16 +99,42 @@ fn hand_over(settings: &Mail, host: &str, trust: &Trust, message: &Message) -> R
         Security::Starttls => Tls::Required(parameters()?),
         Security::Implicit => Tls::Wrapper(parameters()?),
     };
-    let mut builder =
-        SmtpTransport::builder_dangerous(server.to_string()).port(settings.port).tls(tls).timeout(Some(STEP));
-    if !host.is_empty() {
-        builder = builder.hello_name(ClientId::Domain(host.to_owned()));
+    let mut unreachable = MailError::NoHost(settings.host.clone());
+    for server in addresses(&settings.host, settings.port)? {
+        let mut builder = SmtpTransport::builder_dangerous(server.to_string())
+            .port(settings.port)
+            .tls(tls.clone())
+            .timeout(Some(STEP));
+        if !host.is_empty() {
+            builder = builder.hello_name(ClientId::Domain(host.to_owned()));
+        }
+        if let Some(user) = settings.username.as_ref().filter(|_| !settings.password.is_empty()) {
+            let password: &Secret = &settings.password;
+            builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
+        }
+        let Err(error) = builder.build().send(message) else { return Ok(()) };
+        let told = MailError::Server(told(&error, &clean));
+        if !is_unreachable(&error) {
+            return Err(told);
+        }
+        unreachable = told;
     }
-    if let Some(user) = settings.username.as_ref().filter(|_| !settings.password.is_empty()) {
-        let password: &Secret = &settings.password;
-        builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
+    Err(unreachable)
+}
+
+/// Whether there was no connection at all. A mail that was spoken of is not offered to another address: it could
+/// arrive twice.
+fn is_unreachable(error: &lettre::transport::smtp::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        if let Some(io) = next.downcast_ref::<std::io::Error>() {
+            let kinds = [ConnectionRefused, HostUnreachable, NetworkUnreachable, AddrNotAvailable];
+            return kinds.contains(&io.kind());
+        }
+        cause = next.source();
     }
-    builder.build().send(message).map(drop).map_err(|error| MailError::Server(told(&error, &clean)))
+    false
 }
 
 /// An error and what led to it, in one line.
