@@ -8,6 +8,7 @@ pub mod call;
 pub mod config;
 mod dhcp;
 mod dns;
+mod dynamic_dns;
 mod encode;
 pub mod error;
 mod events;
@@ -30,6 +31,7 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+pub(crate) mod settings;
 mod system;
 #[doc(hidden)]
 pub mod testing;
@@ -66,6 +68,8 @@ pub fn routes() -> Vec<Route> {
         dhcp::routes(),
         ids::routes(),
         time::routes(),
+        settings::routes(),
+        dynamic_dns::routes(),
         system::routes(),
         updates::routes(),
     ]

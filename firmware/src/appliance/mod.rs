@@ -3,6 +3,7 @@
 pub mod ask;
 mod background;
 mod power_cycle;
+pub mod outbound;
 pub mod sandbox;
 pub mod trial;
 

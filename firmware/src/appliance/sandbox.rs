@@ -189,7 +189,10 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     if let Err(error) = &loaded {
         eprintln!("[ERROR] the applied rules could not be loaded: {error}");
     }
-    let mut places = vec![place(&arguments, &state)?];
+    let mut places = vec![match arguments.tls {
+        true => following_tls(&arguments, &state, &appliance)?,
+        false => place(&arguments),
+    }];
     places.extend(arguments.socket.clone().map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
@@ -231,18 +234,21 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     power_cycle::again(ending, address, slot)
 }
 
-/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for.
-fn place(arguments: &Arguments, state: &Path) -> Result<Listen, StartError> {
-    if arguments.tls {
-        let pem = certificate(state)?;
-        let tls = Tls::new(&pem)
-            .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-        return Ok(Listen::Tls(arguments.listen, tls));
-    }
-    Ok(match arguments.plain_http_anywhere {
+/// Where the API listens without TLS: on loopback, or anywhere if that was asked for.
+fn place(arguments: &Arguments) -> Listen {
+    match arguments.plain_http_anywhere {
         true => Listen::PlainAnywhere(arguments.listen),
         false => Listen::Plain(arguments.listen),
-    })
+    }
+}
+
+/// TLS that follows the stored policy and certificate; this state directory's own as long as there is none.
+fn following_tls(arguments: &Arguments, state: &Path, appliance: &Appliance) -> Result<Listen, StartError> {
+    let pem = certificate(state)?;
+    let tls = Tls::new(&pem)
+        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+    smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
+    Ok(Listen::Tls(arguments.listen, tls))
 }
 
 /// The certificate of this state directory, made at the first start.
