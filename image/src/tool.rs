@@ -32,6 +32,24 @@ pub enum Error {
     NoCache,
     #[error("no FreeBSD toolchain: {0}")]
     NoToolchain(String),
+    #[error("{what} has more than {limit} bytes, which is all there is room for")]
+    TooLarge { what: String, limit: u64 },
+    #[error("{path}: {source}")]
+    Disk { path: PathBuf, source: Box<crate::disk::DiskError> },
+    #[error("{path}: {source}")]
+    Ufs { path: PathBuf, source: Box<crate::ufs::UfsError> },
+    #[error(transparent)]
+    Sets(Box<crate::sets::SetError>),
+    #[error(transparent)]
+    Accounts(#[from] crate::accounts::AccountError),
+    #[error(transparent)]
+    Slot(Box<crate::slot::SlotError>),
+    #[error(transparent)]
+    Key(#[from] crate::release::KeyError),
+    #[error(transparent)]
+    Release(Box<crate::release::ReleaseError>),
+    #[error(transparent)]
+    Download(Box<crate::sets::DownloadError>),
     #[error("{path} is not a FreeBSD program: {reason}")]
     NotFreeBsd { path: PathBuf, reason: String },
 }
