@@ -4,6 +4,7 @@
 pub mod api;
 pub mod appliance;
 pub mod apply;
+pub mod atomic;
 pub mod auth;
 pub mod compile;
 pub mod config;

@@ -96,6 +96,37 @@ impl Tool {
         outcome
     }
 
+    /// As [`Tool::run`] without input, for a program that leaves a process behind which keeps its outputs open
+    /// (shutdown(8)): what it has said until its own end is what counts.
+    pub fn launch<A: AsRef<std::ffi::OsStr>>(&self, arguments: &[A]) -> Result<Ended, ToolError> {
+        let end = Instant::now() + self.limit;
+        let mut child = Command::new(&self.program)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| self.failed(source))?;
+        let code = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status.code(),
+                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+                Ok(None) => {
+                    kill_group(&child);
+                    let _ = child.wait();
+                    return Err(self.timed_out());
+                }
+                Err(source) => return Err(self.failed(source)),
+            }
+        };
+        let stdout = child.stdout.take().map(said_so_far).unwrap_or_default();
+        let stderr = child.stderr.take().map(said_so_far).unwrap_or_default();
+        Ok(Ended { code, stdout, stderr })
+    }
+
     fn follow(&self, child: &mut Child, input: &str, end: Instant) -> Result<Ended, ToolError> {
         if let Some(mut stdin) = child.stdin.take() {
             if input.len() <= PIPE {
@@ -166,6 +197,17 @@ fn collect(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     receive
 }
 
+/// What lies in a pipe now, without waiting for more.
+fn said_so_far(mut pipe: impl Read + std::os::fd::AsFd) -> String {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let mut bytes = Vec::new();
+    if fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+        // Ends with the pipe's end, or when nothing is in it: what was read by then is kept.
+        let _ = pipe.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn kill_group(child: &Child) {
     if let Ok(group) = i32::try_from(child.id()) {
         // It may have ended by itself in the meantime; then nothing is left to kill.
@@ -201,6 +243,16 @@ mod tests {
     fn a_program_may_leave_its_input_unread() {
         let ended = sh().run(&["-c", "exec <&-; exit 0"], &"x".repeat(1_000_000)).unwrap();
         assert!(ended.success());
+    }
+
+    #[test]
+    fn a_process_left_behind_is_not_waited_for() {
+        let began = Instant::now();
+        let ended = sh().launch(&["-c", "sleep 30 & echo \"shutdown: [pid $!]\"; exit 0"]).unwrap();
+        assert!(ended.success() && ended.stdout.starts_with("shutdown: [pid "), "{ended:?}");
+        assert!(began.elapsed() < Duration::from_secs(15));
+        let pid = ended.stdout.trim_start_matches("shutdown: [pid ").trim_end_matches("]\n");
+        sh().run(&["-c", &format!("kill {pid}")], "").unwrap();
     }
 
     #[test]

@@ -9,7 +9,9 @@
 /// Why an account file is not taken.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AccountError {
-    #[error("master.passwd line {0}: expected ten fields, name:password:uid:gid:class:change:expire:gecos:home:shell")]
+    #[error(
+        "master.passwd line {0}: expected ten fields, name:password:uid:gid:class:change:expire:gecos:home:shell"
+    )]
     Fields(usize),
     #[error("master.passwd line {line}: {field} is no number")]
     Number { line: usize, field: &'static str },
@@ -35,7 +37,8 @@ pub struct Account {
 
 /// Reads master.passwd(5); comments and empty lines are left out.
 pub fn parse(text: &str) -> Result<Vec<Account>, AccountError> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let lines =
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     lines.map(|(at, line)| account(at + 1, line)).collect()
 }
 
@@ -50,7 +53,8 @@ fn account(line: usize, text: &str) -> Result<Account, AccountError> {
     };
     // _PWF_… of pwd.h, in the order of its bits: which fields are not empty.
     let given = [name, password, uid, gid, change, class, gecos, home, shell, expire];
-    let fields = given.iter().enumerate().fold(0, |bits, (bit, text)| bits | u32::from(!text.is_empty()) << bit);
+    let fields =
+        given.iter().enumerate().fold(0, |bits, (bit, text)| bits | u32::from(!text.is_empty()) << bit);
     Ok(Account {
         name: name.into(),
         password: password.into(),
@@ -272,7 +276,8 @@ mod tests {
             parse("#\na:*:x:0::0:0::/:/bin/sh"),
             Err(AccountError::Number { line: 2, field: "the user number" })
         );
-        let many: String = (0..400).map(|n| format!("user{n}:*:{n}:0::0:0:Somebody:/nonexistent:/x\n")).collect();
+        let many: String =
+            (0..400).map(|n| format!("user{n}:*:{n}:0::0:0:Somebody:/nonexistent:/x\n")).collect();
         assert_eq!(database(&parse(&many).unwrap(), true), Err(AccountError::TooMany));
     }
 }

@@ -20,6 +20,9 @@ pub enum Error {
     Failed { program: String, arguments: String, how: String },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: std::io::Error },
+    /// An I/O error whose file the caller names.
+    #[error(transparent)]
+    Unnamed(#[from] std::io::Error),
     #[error("cargo built no program named {0}")]
     NothingBuilt(String),
     #[error("not built: {0}")]
@@ -50,6 +53,8 @@ pub enum Error {
     Release(Box<crate::release::ReleaseError>),
     #[error(transparent)]
     Download(Box<crate::sets::DownloadError>),
+    #[error("{path}: not everything is right ({wrong} of the above)")]
+    NotRight { path: PathBuf, wrong: usize },
     #[error("{path} is not a FreeBSD program: {reason}")]
     NotFreeBsd { path: PathBuf, reason: String },
 }

@@ -27,7 +27,10 @@ pub struct Entry {
 pub enum Kind {
     Directory,
     /// Contents, by their number among the blobs. Two entries of one number are hard links of one file.
-    File { blob: usize, size: u64 },
+    File {
+        blob: usize,
+        size: u64,
+    },
     /// A symbolic link.
     Link(String),
 }
@@ -57,12 +60,38 @@ impl Tree {
 
     /// Bytes of all files, hard links counted once.
     pub fn size(&self) -> u64 {
-        let sizes: BTreeMap<usize, u64> = self
-            .entries
-            .values()
-            .filter_map(|entry| if let Kind::File { blob, size } = entry.kind { Some((blob, size)) } else { None })
-            .collect();
+        let sizes: BTreeMap<usize, u64> = self.files().collect();
         sizes.values().sum()
+    }
+
+    /// Bytes that a UFS1 of such blocks and fragments needs for all this, with a little to spare: makefs(8)'s own
+    /// guess is too small for trees with hard links.
+    pub fn room(&self, block: u64, fragment: u64) -> u64 {
+        const DIRECT: u64 = 12;
+        const INODE: u64 = 128;
+        let files: BTreeMap<usize, u64> = self.files().collect();
+        let mut bytes: u64 = files
+            .values()
+            .map(|size| match size.div_ceil(block) {
+                few if few <= DIRECT => size.next_multiple_of(fragment),
+                blocks => (blocks + (blocks - DIRECT).div_ceil(block / 4) + 2) * block,
+            })
+            .sum();
+        // Names in directories, and a fragment for each directory or long link.
+        for (path, entry) in &self.entries {
+            bytes += 8 + path.rsplit('/').next().unwrap_or(path).len() as u64 + 4 + INODE;
+            if !matches!(entry.kind, Kind::File { .. }) {
+                bytes += fragment;
+            }
+        }
+        bytes + bytes / 32 + 64 * block
+    }
+
+    fn files(&self) -> impl Iterator<Item = (usize, u64)> {
+        let file = |entry: &Entry| {
+            if let Kind::File { blob, size } = entry.kind { Some((blob, size)) } else { None }
+        };
+        self.entries.values().filter_map(file)
     }
 
     /// Stores contents; what comes back goes into an entry.
@@ -84,7 +113,8 @@ impl Tree {
         while let Some((parent, _)) = above.rsplit_once('/') {
             let is_directory = self.entries.get(parent).is_some_and(|entry| entry.kind == Kind::Directory);
             if !is_directory {
-                let directory = Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: entry.time };
+                let directory =
+                    Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: entry.time };
                 self.entries.insert(parent.to_owned(), directory);
             }
             above = parent;
@@ -132,7 +162,9 @@ impl Tree {
 
     /// The contents of a file.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
-        let Some(Entry { kind: Kind::File { blob, .. }, .. }) = self.entries.get(path) else { return Ok(None) };
+        let Some(Entry { kind: Kind::File { blob, .. }, .. }) = self.entries.get(path) else {
+            return Ok(None);
+        };
         let path = self.blob(*blob);
         fs::read(&path).map(Some).map_err(file(path))
     }
@@ -154,7 +186,13 @@ impl Tree {
     pub fn write(&self, directory: &Path, specification: &Path, latest: u64) -> Result<(), Error> {
         fs::create_dir_all(directory).map_err(file(directory))?;
         let mut text = String::from("#mtree\n");
-        line(&mut text, ".", "dir", &Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: latest }, latest);
+        line(
+            &mut text,
+            ".",
+            "dir",
+            &Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: latest },
+            latest,
+        );
         for (path, entry) in &self.entries {
             let target = directory.join(path);
             let name = format!("./{path}");

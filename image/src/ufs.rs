@@ -115,14 +115,6 @@ impl<'a> Ufs<'a> {
         self.fragments * self.fragment
     }
 
-    /// Bytes that are free, by the superblock's count.
-    pub fn free(&self) -> Result<u64, UfsError> {
-        let mut bytes = [0; 16];
-        self.image.read_exact_at(&mut bytes, self.offset + SUPERBLOCK_AT + 192)?;
-        let (blocks, fragments) = (u64::from(u32_at(&bytes, 4)), u64::from(u32_at(&bytes, 12)));
-        Ok(blocks * self.block + fragments * self.fragment)
-    }
-
     /// Where the superblock and its copies begin, in bytes from the file system's begin.
     fn superblocks(&self) -> impl Iterator<Item = u64> {
         let copy = |group: u32| (self.group_start(group) + self.superblock_at) * self.fragment;

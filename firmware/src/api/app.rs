@@ -29,6 +29,8 @@ pub struct App {
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,
     pub traffic: Arc<Traffic>,
+    /// Why the appliance runs without its stored configuration; nothing is kept then.
+    pub emergency: Option<String>,
 }
 
 /// What follows a successful write: the route, the path as sent (`/api/v1/rules/…`), the caller.

@@ -30,6 +30,7 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+mod system;
 #[doc(hidden)]
 pub mod testing;
 mod time;
@@ -64,6 +65,7 @@ pub fn routes() -> Vec<Route> {
         dhcp::routes(),
         ids::routes(),
         time::routes(),
+        system::routes(),
     ]
     .concat()
 }

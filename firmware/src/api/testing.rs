@@ -193,6 +193,7 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
         live,
         after_write: Vec::new(),
         traffic,
+        emergency: None,
     }
 }
 

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::resource::{Data, Message};
-use super::services_common::{LOG_QUERY, audit, note, said};
+use super::services_common::{self, Acted, LOG_QUERY, Named, acted, audit, said};
 use super::{Access, ApiError, Call, Reply, Route};
-use crate::apply::services::{ServiceApplyError, Wish};
+use crate::apply::services::Wish;
 use crate::compile::services::time;
 use crate::config::time::*;
 use crate::config::{Id, Permission, ServiceKind};
-use crate::services::{ServiceError, rtime};
+use crate::services::rtime;
 
 const KIND: ServiceKind = ServiceKind::Time;
 const READ: Access = Access::Needs(Permission::SettingsRead);
@@ -153,20 +153,6 @@ async fn change(call: Call) -> Result<Reply, ApiError> {
     Ok(acted("Time service config updated", &warnings))
 }
 
-/// What was done to the daemon.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Acted {
-    message: String,
-    /// What about it is not as its author may expect, in one text; absent when there is nothing to tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<String>,
-}
-
-fn acted(message: impl Into<String>, warnings: &[String]) -> Reply {
-    let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-    Reply::json(&Acted { message: message.into(), warning })
-}
-
 async fn apply(call: Call) -> Result<Reply, ApiError> {
     let author = call.author();
     let entry = audit("time", &author, "time service applied");
@@ -184,23 +170,7 @@ async fn apply(call: Call) -> Result<Reply, ApiError> {
 }
 
 async fn act(call: Call, word: &'static str, wish: Wish) -> Result<Reply, ApiError> {
-    let author = call.author();
-    let entry = audit("time", &author, format!("time service: {word}"));
-    match call.app.applier.service(&author, KIND, wish, Some(entry)).await {
-        Ok(report) => {
-            let state = if report.running { "running" } else { "stopped" };
-            Ok(acted(format!("Time service {word}: {state}"), &report.warnings))
-        }
-        Err(error) => {
-            let text = format!("Time service {word} failed: {error}");
-            note(&call.app, &author, audit("time", &author, &text)).await?;
-            let status = match error {
-                ServiceApplyError::Service(ServiceError::Refused(_)) => 400,
-                _ => 500,
-            };
-            Err(ApiError::new(status, text))
-        }
-    }
+    services_common::act(call, Named { kind: KIND, area: "time", noun: "Time service" }, word, wish).await
 }
 
 async fn logs(call: Call) -> Result<Reply, ApiError> {

@@ -119,7 +119,12 @@ fn pump(app: &App, tailer: &mut Tailer, in_pf: &mut Vec<String>) {
     let ids = app.services.ids();
     let runner = app.services.runner(ServiceKind::Ids);
     let facts = runner.facts();
-    let found = ids.pump(tailer, &snapshot.config, &snapshot.applied, &facts.interfaces);
+    let now = Timestamp::now();
+    let sessions = snapshot.identity.refresh_tokens.iter();
+    let spared =
+        sessions.filter(|token| !token.revoked && token.expires_at > now).filter_map(|token| token.ip);
+    let (stored, applied) = (&snapshot.config, &snapshot.applied);
+    let found = ids.pump(tailer, stored, applied, &facts.interfaces, &spared.collect());
     let entries = ids.blocks.entries(std::time::Instant::now());
     if entries != *in_pf
         && let Ok(table) = TableName::new(BLOCK_TABLE)

@@ -40,6 +40,8 @@ pub struct Parts {
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
+    /// Why the store is none that lasts.
+    pub emergency: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,7 @@ impl Appliance {
             services,
             live,
             traffic,
+            emergency: parts.emergency,
         };
         Ok(Self { app: Arc::new(app), producer: Mutex::new(Some(producer)) })
     }

@@ -15,7 +15,7 @@ use super::{Appliance, Parts, StartError, read};
 use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
-use crate::config::setup::Setup;
+use crate::config::setup::{Facts, Setup};
 use crate::config::{Config, ServiceKind, Timestamp};
 use crate::pf::Pf;
 use crate::pf::sim::replay::{self, Capture};
@@ -125,7 +125,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     // All that was asked for is judged before the first file is made: what is refused leaves nothing behind.
     let asked = match &arguments.setup {
         Some(path) => {
-            let setup = Setup::parse(&read(path)?, Timestamp::now());
+            let setup = Setup::parse(&read(path)?, Timestamp::now(), &Facts::default());
             Some(setup.map_err(|error| input(path, error.to_string()))?)
         }
         None => None,
@@ -151,6 +151,7 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        emergency: None,
     })
     .await?;
     if let Some(file) = &arguments.address_file {

@@ -4,6 +4,7 @@
 
 pub mod blocklists;
 pub mod confirm;
+pub mod host;
 pub mod lockout;
 pub mod machine;
 pub mod name_servers;
@@ -186,8 +187,10 @@ impl Applier {
         let compiled = self.compile(&target).await?;
         self.refuse_lockout(&compiled, &target, admin).await?;
         self.inner.machine.url_tables.refresh_all();
-        let report = self.load_compiled(&target, compiled).await?;
+        let mut report = self.load_compiled(&target, compiled).await?;
         let audit = applied_audit(&report);
+        let before = self.inner.store.snapshot().applied.clone();
+        let after = target.clone();
         let outcome = self
             .inner
             .store
@@ -199,7 +202,10 @@ impl Applier {
             .await;
         self.refresh_pending();
         match outcome {
-            Ok(()) => Ok(report),
+            Ok(()) => {
+                report.warnings.extend(self.follow_with_host(&before, &after).await);
+                Ok(report)
+            }
             Err(CommitError::Refused(error)) => Err(error),
             Err(CommitError::Store(error)) => Err(error.into()),
         }
@@ -259,6 +265,7 @@ impl Applier {
         match self.load_compiled(&after.1, compiled).await {
             Ok(mut report) => {
                 report.warnings.extend(self.follow_with_services(&before.applied, &after.1).await);
+                report.warnings.extend(self.follow_with_host(&before.applied, &after.1).await);
                 self.refresh_pending();
                 Ok(report)
             }

@@ -7,6 +7,7 @@ mod filter;
 mod geoip;
 mod main_ruleset;
 mod nat;
+pub mod os;
 mod pending;
 pub mod services;
 mod shadow;

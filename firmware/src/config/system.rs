@@ -6,8 +6,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::InterfaceName;
 use super::dns::names::NameServer;
+use super::{InterfaceName, Secret};
+
+pub mod request;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +69,18 @@ pub struct System {
     pub ssh_permit_root_login: bool,
     /// Public keys that may log in as root, one line each (sshd(8), AUTHORIZED_KEYS).
     pub ssh_authorized_keys: Vec<String>,
+    /// crypt(3) hash of root's password on the console; none = nobody signs in there with a password.
+    pub root_password_hash: Secret,
+}
+
+impl System {
+    /// `host.domain`, or the host alone; empty when there is none.
+    pub fn fqdn(&self) -> String {
+        match (self.hostname.is_empty(), self.domain.is_empty()) {
+            (false, false) => format!("{}.{}", self.hostname, self.domain),
+            _ => self.hostname.clone(),
+        }
+    }
 }
 
 impl Default for System {
@@ -93,6 +107,7 @@ impl Default for System {
             ssh_password_auth: false,
             ssh_permit_root_login: false,
             ssh_authorized_keys: Vec::new(),
+            root_password_hash: Secret::default(),
         }
     }
 }

@@ -344,7 +344,7 @@ impl Sampler {
         }
         let [reads, writes, read, written] = self.disk.per_second();
         let memory = vitals.memory;
-        let used = memory.total.saturating_sub(memory.free + memory.inactive + memory.cached);
+        let used = memory.used();
         let mut disks: Vec<DiskUse> = vitals
             .disks
             .into_iter()

@@ -3,6 +3,7 @@
 //! Compiles on every host; the tools are FreeBSD's.
 
 mod cached;
+mod host;
 mod interfaces;
 mod routes;
 mod storage;
@@ -13,8 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cached::Cached;
 
-use super::{Disk, Interface, Memory, Platform, PlatformError, Vitals, resolv};
-use crate::tool::Tool;
+use super::{
+    Disk, HostFacts, HostStep, Interface, Memory, Platform, PlatformError, Power, Scheduled, Vitals, resolv,
+};
+use crate::compile::os::host::HostSettings;
+use crate::tool::{Ended, Tool, ToolError};
 
 /// These tools answer in milliseconds; one that does not is stuck.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +28,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct FreeBsd {
     /// Where the tools lie, if not where FreeBSD has them.
     folder: Option<PathBuf>,
+    /// Below it lie the system's files.
+    root: PathBuf,
+    power: host::PowerSwitch,
+    facts: Cached<HostFacts>,
     mounts: Cached<Vec<storage::Mount>>,
     routes: Cached<routes::Routes>,
     resident: Cached<u64>,
@@ -39,6 +47,9 @@ impl FreeBsd {
     pub fn new() -> Self {
         Self {
             folder: None,
+            root: PathBuf::from("/"),
+            power: host::PowerSwitch::default(),
+            facts: Cached::new(Duration::from_secs(4)),
             mounts: Cached::new(Duration::from_secs(30)),
             routes: Cached::new(Duration::from_secs(5)),
             resident: Cached::new(Duration::from_secs(5)),
@@ -50,24 +61,45 @@ impl FreeBsd {
         Self { folder: Some(folder.into()), ..Self::new() }
     }
 
+    /// The system's files lie below this directory.
+    pub fn with_root(self, root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), ..self }
+    }
+
+    /// A file of the system by its absolute path.
+    fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
     /// Runs a tool that must succeed, and answers what it printed.
-    fn ask(&self, path: &str, arguments: &[&str]) -> Result<String, PlatformError> {
+    pub fn ask(&self, path: &str, arguments: &[&str]) -> Result<String, PlatformError> {
+        self.tell(path, arguments, "", LIMIT)
+    }
+
+    /// As [`FreeBsd::ask`], with text on the tool's input, and the time that it may take.
+    pub fn tell(
+        &self,
+        path: &str,
+        arguments: &[&str],
+        input: &str,
+        limit: Duration,
+    ) -> Result<String, PlatformError> {
+        let (tool, failed) = self.tool(path, limit);
+        succeeded(tool.run(arguments, input), failed)
+    }
+
+    /// As [`FreeBsd::ask`], for a tool that leaves a process behind.
+    fn launch(&self, path: &str, arguments: &[&str]) -> Result<String, PlatformError> {
+        let (tool, failed) = self.tool(path, LIMIT);
+        succeeded(tool.launch(arguments), failed)
+    }
+
+    /// A tool by its path on FreeBSD, and how its failures are told.
+    fn tool(&self, path: &str, limit: Duration) -> (Tool, impl Fn(String) -> PlatformError) {
         let path = Path::new(path);
-        let name = path.file_name().unwrap_or_default();
-        let program = self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(name));
-        let failed =
-            |reason: String| PlatformError::Tool { tool: name.to_string_lossy().into_owned(), reason };
-        let ended =
-            Tool::new(program, LIMIT).run(arguments, "").map_err(|error| failed(error.to_string()))?;
-        if ended.success() {
-            return Ok(ended.stdout);
-        }
-        let said = ended.stderr.trim();
-        Err(failed(match (said, ended.code) {
-            ("", Some(code)) => format!("it ended with {code}"),
-            ("", None) => "it was killed".into(),
-            (said, _) => said.into(),
-        }))
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let program = self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(&name));
+        (Tool::new(program, limit), move |reason| PlatformError::Tool { tool: name.clone(), reason })
     }
 
     /// Reads JSON that a tool printed with libxo(3).
@@ -99,6 +131,23 @@ impl FreeBsd {
             Ok(sysctl::read_resident(&text).unwrap_or(0))
         })
     }
+}
+
+/// What a tool printed that must have succeeded.
+fn succeeded(
+    ended: Result<Ended, ToolError>,
+    failed: impl Fn(String) -> PlatformError,
+) -> Result<String, PlatformError> {
+    let ended = ended.map_err(|error| failed(error.to_string()))?;
+    if ended.success() {
+        return Ok(ended.stdout);
+    }
+    let said = ended.stderr.trim();
+    Err(failed(match (said, ended.code) {
+        ("", Some(code)) => format!("it ended with {code}"),
+        ("", None) => "it was killed".into(),
+        (said, _) => said.into(),
+    }))
 }
 
 impl Platform for FreeBsd {
@@ -142,6 +191,26 @@ impl Platform for FreeBsd {
             default_gateway: routes.gateway,
             route_count: routes.count,
         })
+    }
+
+    fn host_facts(&self) -> Result<HostFacts, PlatformError> {
+        self.facts.get(|| Ok(host::read_facts(&self.ask("/sbin/sysctl", host::FACTS)?)))
+    }
+
+    fn time_zones(&self) -> Vec<String> {
+        super::system::time_zones(&self.file("/usr/share/zoneinfo"))
+    }
+
+    fn configure_host(&self, settings: &HostSettings) -> Vec<HostStep> {
+        host::configure(self, settings)
+    }
+
+    fn power(&self, power: Power, delay: Duration) -> Result<Scheduled, PlatformError> {
+        self.power.schedule(self, power, delay)
+    }
+
+    fn cancel_power(&self) -> Result<bool, PlatformError> {
+        self.power.cancel(self)
     }
 }
 

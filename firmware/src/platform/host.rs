@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::usage::usage;
-use super::{Disk, DiskIo, Memory, Vitals, resolv};
+use super::{Disk, DiskIo, HostFacts, Memory, Vitals, resolv};
 
 /// What the host tells now. What it does not tell is 0 or empty; nothing here fails.
 /// `state_dir` picks the second disk entry, where it lies on another file system than `/`.
@@ -32,6 +32,27 @@ pub fn vitals(state_dir: &Path) -> Vitals {
         dns_servers: resolv::name_servers(&read("/etc/resolv.conf")),
         default_gateway: routes.gateway,
         route_count: routes.count,
+    }
+}
+
+/// What the hardware is, as far as Linux tells (proc_cpuinfo(5)).
+pub fn facts() -> HostFacts {
+    let text = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
+        value.unwrap_or_default().trim().to_owned()
+    };
+    let number = |name: &str| field(name).parse::<u32>().unwrap_or(0);
+    HostFacts {
+        kernel: nix::sys::utsname::uname()
+            .map(|names| names.version().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        cpu_model: match field("model name") {
+            name if name.is_empty() => std::env::consts::ARCH.to_owned(),
+            name => name,
+        },
+        threads: number("siblings") > number("cpu cores"),
+        temperatures: Vec::new(),
     }
 }
 

@@ -7,11 +7,17 @@ pub mod geoip;
 pub mod host;
 pub mod resolv;
 pub mod sandbox;
+pub mod system;
 mod usage;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use std::time::Duration;
+
+pub use system::{HostFacts, HostStep, Power, Scheduled};
+
+use crate::compile::os::host::HostSettings;
 
 /// A network interface as the machine has it now.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +45,13 @@ pub struct Memory {
     /// Of this process.
     pub resident: u64,
     pub arc: u64,
+}
+
+impl Memory {
+    /// What is not free and cannot be had at once.
+    pub fn used(&self) -> u64 {
+        self.total.saturating_sub(self.free + self.inactive + self.cached)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -89,4 +102,14 @@ pub trait Platform: Send + Sync {
     fn kind(&self) -> &'static str;
     fn interfaces(&self) -> Result<Vec<Interface>, PlatformError>;
     fn vitals(&self) -> Result<Vitals, PlatformError>;
+    /// What the hardware is.
+    fn host_facts(&self) -> Result<HostFacts, PlatformError>;
+    /// Names of the tz database that this machine has, sorted.
+    fn time_zones(&self) -> Vec<String>;
+    /// Makes the host as wanted; what is so already is left alone. A step that fails does not keep the others from being done.
+    fn configure_host(&self, settings: &HostSettings) -> Vec<HostStep>;
+    /// Restarts the machine, or switches it off, after a while; one at a time.
+    fn power(&self, power: Power, delay: Duration) -> Result<Scheduled, PlatformError>;
+    /// Takes back what [`Platform::power`] has scheduled. Whether there was anything.
+    fn cancel_power(&self) -> Result<bool, PlatformError>;
 }

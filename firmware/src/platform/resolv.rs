@@ -34,10 +34,37 @@ pub fn with_name_servers(text: &str, servers: &[String]) -> String {
     kept.map(str::to_owned).chain(servers).map(|line| line + "\n").collect()
 }
 
+/// The first word of the last `search` or `domain` line, which is the one that counts (resolv.conf(5)).
+pub fn search_domain(text: &str) -> Option<String> {
+    let domain = |line: &str| {
+        let mut words = line.split_whitespace();
+        matches!(words.next(), Some("search" | "domain")).then(|| words.next().map(str::to_owned)).flatten()
+    };
+    text.lines().filter_map(domain).next_back()
+}
+
+/// The same file with one `search` line for this domain, first unless there was one; none for no domain.
+pub fn with_search(text: &str, domain: &str) -> String {
+    let is_search = |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain"));
+    let mut search = (!domain.is_empty()).then(|| format!("search {domain}\n"));
+    let mut new = String::new();
+    if !text.lines().any(|line| is_search(&line)) {
+        new.extend(search.take());
+    }
+    for line in text.split_inclusive('\n') {
+        if is_search(&line) {
+            new.extend(search.take());
+        } else {
+            new.push_str(line);
+        }
+    }
+    new
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{name_server_words, name_servers, with_name_servers};
+    use super::{name_server_words, name_servers, with_name_servers, with_search};
 
     #[test]
     fn other_lines_stay_when_servers_are_replaced() {
@@ -46,6 +73,15 @@ mod tests {
         assert_eq!(new, "search lan\noptions edns0\nnameserver 9.9.9.9\nnameserver fe80::1%em0\n");
         assert_eq!(name_server_words(&new), ["9.9.9.9", "fe80::1%em0"]);
         assert_eq!(with_name_servers("", &["::1".into()]), "nameserver ::1\n");
+    }
+
+    #[test]
+    fn the_search_line_is_replaced_put_first_or_removed() {
+        let text = "# by dhclient\ndomain old\nsearch a b\nnameserver 10.0.2.3\n";
+        assert_eq!(with_search(text, "home.lan"), "# by dhclient\nsearch home.lan\nnameserver 10.0.2.3\n");
+        assert_eq!(with_search(text, ""), "# by dhclient\nnameserver 10.0.2.3\n");
+        assert_eq!(with_search("nameserver ::1\n", "lan"), "search lan\nnameserver ::1\n");
+        assert_eq!(with_search("", ""), "");
     }
 
     #[test]

@@ -5,10 +5,15 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
-use super::{Interface, Platform, PlatformError, Vitals, host};
+use super::{
+    HostFacts, HostStep, Interface, Platform, PlatformError, Power, Scheduled, Vitals, host, system,
+};
+use crate::atomic;
+use crate::compile::os::host::{BootMethod, HostSettings};
 
 /// Simulated interfaces on a real host.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub struct Sandbox {
     /// Empty = the host's.
     hostname: RwLock<String>,
     default_gateway: RwLock<Option<IpAddr>>,
+    /// When a restart that was asked for would happen.
+    power_due: RwLock<Option<SystemTime>>,
 }
 
 impl Sandbox {
@@ -29,6 +36,7 @@ impl Sandbox {
             interfaces: RwLock::new(default_interfaces()),
             hostname: RwLock::default(),
             default_gateway: RwLock::default(),
+            power_due: RwLock::default(),
         }
     }
 
@@ -109,6 +117,63 @@ impl Platform for Sandbox {
             vitals.default_gateway = Some(gateway);
         }
         Ok(vitals)
+    }
+
+    fn host_facts(&self) -> Result<HostFacts, PlatformError> {
+        Ok(host::facts())
+    }
+
+    fn time_zones(&self) -> Vec<String> {
+        system::time_zones(Path::new("/usr/share/zoneinfo"))
+    }
+
+    /// Recorded: the files as the appliance would have them, below `root` in the state directory, and the kernel's
+    /// settings in `sysctl.conf` there. No secret is written.
+    fn configure_host(&self, settings: &HostSettings) -> Vec<HostStep> {
+        let root = self.state_dir.join("root");
+        self.set_hostname(&settings.hostname);
+        let mut steps = system::write_files(&root, settings);
+        let mut record = |step, path: &str, text: &dyn Fn(&str) -> String| {
+            let path = root.join(path);
+            let before = std::fs::read_to_string(&path).unwrap_or_default();
+            let written = atomic::write_if_different(&path, text(&before).as_bytes(), 0o644);
+            steps.push(HostStep::of(step, written));
+        };
+        record("hostname", "etc/hostname", &|_| format!("{}\n", settings.hostname));
+        record("console", "data/aifw/loader.conf", &|before| settings.loader_conf(before, BootMethod::Bios));
+        record("ttys", "etc/ttys", &|before| {
+            settings.ttys(if before.is_empty() {
+                "ttyu0\t\"/usr/libexec/getty 3wire\"\tvt100\tonifconsole secure\n"
+            } else {
+                before
+            })
+        });
+        record("sysctl", "etc/sysctl.conf", &|_| {
+            settings.sysctls.iter().map(|item| format!("{}={}\n", item.name, item.value)).collect()
+        });
+        steps
+    }
+
+    /// Recorded in `power.log` of the state directory; nothing else happens.
+    fn power(&self, power: Power, delay: Duration) -> Result<Scheduled, PlatformError> {
+        use std::io::Write;
+        let mut due = self.power_due.write().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        if due.is_some_and(|due| due > now) {
+            return Ok(Scheduled::Already);
+        }
+        std::fs::create_dir_all(&self.state_dir)?;
+        let mut log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.state_dir.join("power.log"))?;
+        let at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        writeln!(log, "{at} {} {}", power.word(), system::shutdown_time(delay))?;
+        *due = Some(now + delay);
+        Ok(Scheduled::Now)
+    }
+
+    fn cancel_power(&self) -> Result<bool, PlatformError> {
+        let due = self.power_due.write().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(due.is_some_and(|due| due > SystemTime::now()))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Files of daemons: written whole or not at all, and the way back to what was there before.
 
-use std::fs::{self, DirBuilder, File as Handle, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::ServiceError;
+use crate::atomic;
 use crate::compile::services::File;
 
 /// Makes a directory, and those above it that are missing.
@@ -14,29 +15,9 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<(), ServiceError> {
     made.map_err(|error| ServiceError::io(path, error))
 }
 
-/// Replaces a file as a whole: readers see the old one or the new one, also after a power cut. What could not be
-/// written leaves nothing behind.
+/// Replaces a file as a whole: see [`atomic::write`].
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServiceError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    if let Some(parent) = path.parent() {
-        make_directory(parent, 0o755)?;
-    }
-    let written = || -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The name, too, must be on the disk.
-        path.parent().map_or(Ok(()), |parent| Handle::open(parent)?.sync_all())
-    };
-    written().map_err(|error| {
-        fs::remove_file(&temporary).ok();
-        ServiceError::io(path, error)
-    })
+    atomic::write(path, bytes, mode).map_err(|error| ServiceError::io(path, error))
 }
 
 /// Content and permission bits of a file.

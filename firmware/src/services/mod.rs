@@ -11,6 +11,7 @@ pub mod rdhcpd;
 pub mod rdns;
 pub mod rtime;
 mod runner;
+pub mod sshd;
 pub mod trafficcop;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub use components::Components;
 pub use runner::{How, Report, Runner};
 
+use crate::compile::os::host::SshPlaces;
 use crate::compile::services::{Artifacts, Facts, ListenMap, Places};
 use crate::compile::template::TemplateError;
 use crate::config::{Config, ServiceKind};
@@ -125,6 +127,18 @@ pub struct Setup {
     pub inside_allowed: bool,
 }
 
+impl Setup {
+    /// In a sandbox, system files lie below its state directory.
+    fn ssh_places(&self) -> SshPlaces {
+        let root = if self.sandbox { self.state_dir.join("root") } else { PathBuf::from("/") };
+        SshPlaces::of(&root, &self.state_dir)
+    }
+
+    fn ssh_programs(&self) -> sshd::Programs {
+        if self.sandbox { sshd::Programs::None } else { sshd::Programs::of_freebsd() }
+    }
+}
+
 /// The daemons of this appliance. Clones share them.
 #[derive(Clone)]
 pub struct Services {
@@ -138,6 +152,7 @@ struct Inner {
     ddns: rdhcpd::ddns::Ddns,
     ids: Arc<ids::Ids>,
     blocklists: Arc<rdns::blocklists::Blocklists>,
+    sshd: sshd::Sshd,
 }
 
 impl Services {
@@ -160,7 +175,13 @@ impl Services {
         let resolver = runners[ServiceKind::Dns as usize].clone();
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
         let (time, ddns) = (rtime::Watch::default(), Default::default());
-        Self { inner: Arc::new(Inner { supervisor, runners, time, ddns, ids: intrusion, blocklists }) }
+        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.ssh_programs());
+        Self { inner: Arc::new(Inner { supervisor, runners, time, ddns, ids: intrusion, blocklists, sshd }) }
+    }
+
+    /// The SSH daemon.
+    pub fn sshd(&self) -> &sshd::Sshd {
+        &self.inner.sshd
     }
 
     pub fn supervisor(&self) -> &Supervisor {

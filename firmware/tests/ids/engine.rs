@@ -32,7 +32,7 @@ pub struct Rig {
     pub token: String,
     rules: Arc<Mutex<String>>,
     pub ruleset: String,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 // With a content, so that each packet counts; without one a rule is asked once a flow.

@@ -118,6 +118,35 @@ fn killed_twenty_times_it_is_back_counted_and_no_alert_is_doubled() {
 }
 
 #[test]
+fn a_log_that_has_grown_large_is_moved_aside_and_no_alert_is_lost_or_doubled() {
+    let rig = Rig::without_traffic(&format!("{NTP}\n"));
+    rig.put(&format!("/rulesets/{}", rig.ruleset), json!({ "enabled": true }));
+    rig.put("/config", json!({ "mode": "ids" }));
+    rig.feed(1);
+    let once = rig.settled();
+    let log = rig.dir.path().join("s/services/suricata/log");
+    // As if the engine had written so much: the product moves the file from 64 MiB on.
+    let mut file = std::fs::OpenOptions::new().append(true).open(log.join("eve.json")).unwrap();
+    let line = format!("{{\"event_type\":\"stats\",\"filler\":\"{}\"}}\n", "x".repeat(1 << 20));
+    for _ in 0..65 {
+        std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+    }
+    let begun = Instant::now();
+    while !log.join("eve.json.1").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not moved");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let pid = rig.engine()["pid"].clone();
+    rig.feed(2);
+    rig.until("again", "/alerts", |alerts| alerts["total"].as_u64() >= Some(2 * once));
+    // The second look's alerts lie in the new file.
+    let written = std::fs::read_to_string(log.join("eve.json")).unwrap();
+    assert!(written.contains("\"event_type\":\"alert\""), "{}", written.len());
+    assert_eq!(rig.get("/alerts")["total"], 2 * once);
+    assert_eq!(rig.engine()["pid"], pid, "no restart");
+}
+
+#[test]
 fn an_alert_goes_to_the_websocket_and_to_a_syslog_server() {
     let rig = Rig::without_traffic(&format!("{NTP}\n"));
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -106,6 +106,7 @@ impl Rig {
             live: live.clone(),
             after_write: Vec::new(),
             traffic: counters,
+            emergency: None,
         });
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");

@@ -121,7 +121,15 @@ pub fn layout(slot_size: u64, seed: &[u8]) -> Vec<Part> {
             let first = next / SECTOR;
             next = (next + size).next_multiple_of(MIB);
             let uuid = identifier(seed, label);
-            Part { number, label: label.into(), kind, first, last: first + size / SECTOR - 1, attributes, uuid }
+            Part {
+                number,
+                label: label.into(),
+                kind,
+                first,
+                last: first + size / SECTOR - 1,
+                attributes,
+                uuid,
+            }
         })
         .collect()
 }
@@ -174,7 +182,8 @@ fn entry(part: &Part) -> Partition {
 
 /// Reads the table of a disk or image; the copy at the end serves if the first is damaged.
 pub fn read(image: &File) -> Result<Table, DiskError> {
-    let disk = GptConfig::new().logical_block_size(LogicalBlockSize::Lb512).open_from_device(image.try_clone()?)?;
+    let disk =
+        GptConfig::new().logical_block_size(LogicalBlockSize::Lb512).open_from_device(image.try_clone()?)?;
     let parts = disk.partitions().iter().filter(|(_, part)| part.is_used()).map(|(number, part)| Part {
         number: *number,
         label: part.name.clone(),

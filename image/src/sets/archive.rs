@@ -94,7 +94,8 @@ fn header(entry: &tar::Entry<'_, Box<dyn Read>>) -> io::Result<Option<Header>> {
         tar::EntryType::Symlink => Member::Link(target().unwrap_or_default()),
         other => return Err(io::Error::other(format!("{name}: no file, directory or link but {other:?}"))),
     };
-    let number = |value: u64| u32::try_from(value).map_err(|_| io::Error::other(format!("{name}: bad owner")));
+    let number =
+        |value: u64| u32::try_from(value).map_err(|_| io::Error::other(format!("{name}: bad owner")));
     Ok(Some(Header {
         path,
         member,

@@ -113,7 +113,8 @@ fn continue_download(url: &str, partial: &Path) -> Result<(), Broken> {
         416 => return Ok(()),
         _ => return Err(broken(true, format!("HTTP status {status}"))),
     };
-    let length = response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let begin = if appends { had } else { 0 };
     let mut out = File::options()
         .create(true)

@@ -88,6 +88,60 @@ pub fn from_mirror(url: &str) -> Result<Sets, Error> {
     Ok(Sets { base: get("base.txz")?, kernel: get("kernel.txz")? })
 }
 
+/// What of a package the appliance has no use for.
+const PACKAGE_EXTRAS: [&str; 8] = [
+    "usr/local/include/",
+    "usr/local/libdata/pkgconfig/",
+    "usr/local/man/",
+    "usr/local/share/doc/",
+    "usr/local/share/examples/",
+    "usr/local/share/licenses/",
+    "usr/local/share/locale/",
+    "usr/local/share/man/",
+];
+
+/// Reads a FreeBSD package (pkg-create(8)) into a tree: what it has below /usr/local, without manuals and headers.
+/// Its metadata (names that begin with `+`) is left out; a `.sample` is put in force, as pkg(8) does.
+pub fn read_package(package: &Path, tree: &mut Tree) -> Result<(), Error> {
+    let failed = |source| SetError::Archive { path: package.to_owned(), source };
+    let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let bar = progress::bar(package, &name)?;
+    let mut contents: BTreeMap<String, Kind> = BTreeMap::new();
+    archive::each(archive::open(package, progress::to(&bar)).map_err(failed)?, |header, bytes| {
+        let archive::Header { path, member, mode, uid, gid, time, .. } = header;
+        let is_extra = |path: &str| {
+            PACKAGE_EXTRAS.iter().any(|extra| path.starts_with(extra))
+                || path.ends_with(".a")
+                || path.ends_with(".la")
+        };
+        if !path.starts_with("usr/local/") || is_extra(&path) {
+            return Ok(());
+        }
+        let kind = match member {
+            Member::File => tree.store(bytes)?,
+            Member::Directory => Kind::Directory,
+            Member::Link(target) => Kind::Link(target),
+            Member::HardLink(target) => match contents.get(&target) {
+                Some(kind) => kind.clone(),
+                None => return Err(SetError::Dangling { path, target }.into()),
+            },
+        };
+        contents.insert(path.clone(), kind.clone());
+        let entry = Entry { kind, mode, uid, gid, time };
+        if let Some(in_force) = path.strip_suffix(".sample") {
+            tree.put(in_force, entry.clone());
+        }
+        tree.put(&path, entry);
+        Ok::<_, Error>(())
+    })
+    .map_err(|error| match error {
+        Error::Unnamed(source) => failed(source).into(),
+        other => other,
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
 /// What was kept and what was not: bytes by reason.
 #[derive(Debug, Default)]
 pub struct Report {

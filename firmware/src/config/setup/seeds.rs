@@ -1,11 +1,16 @@
 //! The first rules, NAT and DHCP of a machine that was just set up (contract/console.md §5).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::answers;
+use super::file::Cluster;
 use crate::config::dhcp::{DhcpGlobal, DhcpSubnet, SubnetType};
+use crate::config::dns::names::Upstream;
+use crate::config::dns::{Acl, AclAction, DnsResolver};
+use crate::config::ha::{CarpVip, HaNode, HaSettings, NodeRole, Pfsync};
 use crate::config::nat::Redirect;
 use crate::config::rule::{Action, Direction, Endpoint, IpVersion, Protocol, StateOptions};
 use crate::config::settings::DefaultPolicy;
@@ -200,6 +205,82 @@ impl Seeds<'_> {
             ntp_servers: None,
             options: Vec::new(),
             created_at: self.now,
+        });
+        Ok(())
+    }
+
+    /// The resolver asks the given servers, and answers the LAN.
+    pub fn dns(&self, servers: &[IpAddr], config: &mut Config) {
+        let port = crate::config::dns::names::DNS_PORT;
+        config.dns_resolver = Arc::new(DnsResolver {
+            enabled: self.lan.is_some(),
+            dnssec: false,
+            forwarding_servers: servers.iter().map(|ip| Upstream(SocketAddr::new(*ip, port))).collect(),
+            ..DnsResolver::default()
+        });
+        let own: Option<IpNet> = "127.0.0.0/8".parse().ok();
+        let lan = self.lan.map(|lan| lan.network.trunc().into());
+        for (network, description) in [(own, "The appliance itself"), (lan, "LAN")] {
+            let Some(network) = network else { continue };
+            config.dns_acls.insert(Acl {
+                id: Id::new_v4(),
+                network,
+                action: AclAction::Allow,
+                description: Some(description.into()),
+                created_at: self.now,
+            });
+        }
+    }
+
+    /// This node's part of a pair: state synchronisation, both nodes, shared addresses.
+    pub fn cluster(&self, cluster: &Cluster, config: &mut Config) -> Result<(), Invalid> {
+        let Some(lan) = self.lan else {
+            return Err(Invalid::new("cluster", "expected only with a lan_interface"));
+        };
+        if cluster.role == NodeRole::Standalone {
+            return Err(Invalid::new("cluster.role", "expected primary or secondary"));
+        }
+        let peer = answers::peer(&cluster.peer)?;
+        answers::carp_password(cluster.password.expose())?;
+        for (index, vip) in cluster.vips.iter().enumerate() {
+            let at = |bad: Invalid| Invalid::new(format!("cluster.vips[{index}].{}", bad.field), bad.reason);
+            let virtual_ip = answers::virtual_ip(&vip.virtual_ip).map_err(at)?;
+            answers::prefix(&vip.prefix.to_string(), virtual_ip).map_err(at)?;
+            answers::vhid(&vip.vhid.to_string()).map_err(at)?;
+            let twice = config.carp_vips.iter().any(|other| {
+                other.virtual_ip == virtual_ip || (other.vhid == vip.vhid && other.interface == vip.interface)
+            });
+            if twice {
+                return Err(at(Invalid::new(
+                    "vhid",
+                    "expected each address, and each group of an interface, once",
+                )));
+            }
+            config.carp_vips.insert(CarpVip {
+                id: Id::new_v4(),
+                vhid: vip.vhid,
+                virtual_ip,
+                prefix: vip.prefix,
+                interface: vip.interface.clone(),
+                password: cluster.password.clone(),
+            });
+        }
+        let other = match cluster.role {
+            NodeRole::Secondary => NodeRole::Primary,
+            _ => NodeRole::Secondary,
+        };
+        let own = (config.system.hostname.clone(), lan.address.addr().to_string(), cluster.role);
+        for (name, address, role) in [own, (format!("peer-{peer}"), peer.to_string(), other)] {
+            config.ha_nodes.insert(HaNode { id: Id::new_v4(), name, address, role });
+        }
+        config.ha = Arc::new(HaSettings {
+            pfsync: Some(Pfsync {
+                sync_interface: cluster.sync_interface.clone(),
+                sync_peer: Some(peer),
+                defer: true,
+                dhcp_link: false,
+                local_role: Some(cluster.role),
+            }),
         });
         Ok(())
     }

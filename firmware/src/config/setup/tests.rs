@@ -3,15 +3,17 @@
 
 use serde_json::json;
 
-use super::seeds::pool;
 use super::*;
+use crate::config::settings::DefaultPolicy;
+use seeds::pool;
 
 fn setup(value: Value) -> Result<Setup, Invalid> {
     let mut body = json!({"admin_password": "Secret123"});
     for (key, value) in value.as_object().unwrap() {
         body[key] = value.clone();
     }
-    Setup::parse(body.to_string().as_bytes(), "2026-01-02T03:04:05Z".parse().unwrap())
+    let facts = Facts { ram_mb: 4096, cores: 2, threads_per_core: 1, ..Facts::default() };
+    Setup::parse(body.to_string().as_bytes(), "2026-01-02T03:04:05Z".parse().unwrap(), &facts)
 }
 
 fn rules(setup: &Setup) -> Vec<String> {
@@ -30,7 +32,7 @@ fn rules(setup: &Setup) -> Vec<String> {
 #[test]
 fn a_password_alone_is_enough() {
     let made = setup(json!({})).unwrap();
-    assert_eq!((made.admin.as_ref().unwrap().username.as_str(), made.tuning), ("admin", true));
+    assert_eq!(made.admin.as_ref().unwrap().username, "admin");
     let system = &made.config.system;
     assert_eq!((system.hostname.as_str(), system.api_port), ("aifw", 8080));
     assert_eq!(system.wan_interface.as_ref().unwrap().as_str(), "em0");
@@ -169,17 +171,94 @@ fn refusals_name_the_key() {
         (json!({"totp_secret": "1!"}), "totp_secret"),
         (json!({"ssh_authorized_keys": ["ssh-ed25519 AAAA"]}), "ssh_authorized_keys[0]"),
         (json!({"ssh_github_user": "../x"}), "ssh_github_user"),
+        (json!({"root_password": "short"}), "root_password"),
+        (json!({"root_password_hash": "plain"}), "root_password_hash"),
     ] {
         let text = setup(changes.clone()).map(|_| "accepted".to_owned()).unwrap_err().to_string();
         assert!(text.starts_with(&format!("{key}: ")), "{changes} gave {text}");
     }
-    assert!(Setup::parse(b"{", "2026-01-02T03:04:05Z".parse().unwrap()).is_err());
+    assert!(setup(json!({"admin_username": 1})).is_err());
 }
 
 #[test]
-fn public_keys() {
-    assert!(is_public_key(
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me"
-    ));
-    assert!(!is_public_key("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"));
+fn tuning_and_buffers_follow_the_machine() {
+    let on = |made: &Setup| made.config.tuning.entries.iter().filter(|entry| entry.enabled).count();
+    let made = setup(json!({})).unwrap();
+    assert_eq!((made.config.tuning.entries.len(), on(&made)), (12, 12));
+    assert_eq!((made.config.ids.alert_buffer_mb, made.config.dashboard.history_seconds), (48, 1800));
+    let made = setup(json!({"tuning": "none", "ram_mb": 9000})).unwrap();
+    assert_eq!((made.config.tuning.entries.len(), on(&made)), (12, 0));
+    assert_eq!(made.config.ids.alert_buffer_mb, 128);
+    let made = setup(json!({"tuning": ["net.fibs"]})).unwrap();
+    assert_eq!(on(&made), 1);
+    assert!(
+        setup(json!({"tuning": ["net.fibs", "kern.nothing"]}))
+            .unwrap_err()
+            .to_string()
+            .starts_with("tuning: ")
+    );
+}
+
+fn pair() -> Value {
+    json!({"lan_interface": "em1", "cluster": {"role": "secondary", "sync_interface": "em2", "peer": "10.9.9.1",
+        "password": "Carp-Secret", "vips": [
+            {"interface": "em0", "virtual_ip": "203.0.113.9", "vhid": 1},
+            {"interface": "em1", "virtual_ip": "192.168.1.254", "prefix": 24, "vhid": 2}]}})
+}
+
+#[test]
+fn a_pair() {
+    let made = setup(pair()).unwrap();
+    let vips: Vec<_> =
+        made.config.carp_vips.iter().map(|vip| (vip.virtual_ip.to_string(), vip.vhid)).collect();
+    assert_eq!(vips.len(), 2);
+    let mut nodes: Vec<_> = made
+        .config
+        .ha_nodes
+        .iter()
+        .map(|node| format!("{} {} {:?}", node.name, node.address, node.role))
+        .collect();
+    nodes.sort();
+    assert_eq!(nodes, ["aifw 192.168.1.1 Secondary", "peer-10.9.9.1 10.9.9.1 Primary"]);
+    assert_eq!(made.config.ha.pfsync.as_ref().unwrap().sync_interface.as_str(), "em2");
+    assert!(!format!("{made:?}").contains("Carp-Secret"));
+    for (pointer, bad, field) in [
+        ("/cluster/peer", json!("x"), "cluster.peer"),
+        ("/cluster/password", json!("short"), "cluster.password"),
+        ("/cluster/password", json!("with$dollar"), "cluster.password"),
+        ("/cluster/role", json!("standalone"), "cluster.role"),
+        ("/cluster/vips/0/virtual_ip", json!("203.0.113.300"), "cluster.vips[0].virtual_ip"),
+        ("/cluster/vips/0/prefix", json!(33), "cluster.vips[0].prefix"),
+        ("/cluster/vips/1/vhid", json!(0), "cluster.vips[1].vhid"),
+        ("/cluster/vips/1/virtual_ip", json!("203.0.113.9"), "cluster.vips[1].vhid"),
+        ("/lan_interface", json!(null), "cluster"),
+    ] {
+        let mut file = pair();
+        *file.pointer_mut(pointer).unwrap() = bad;
+        let text = setup(file).map(|_| "accepted".to_owned()).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("{field}: ")), "{pointer} gave {text}");
+    }
+}
+
+#[test]
+fn behaviour_11_a_second_setup_keeps_what_people_have_made() {
+    let mut config = setup(pair()).unwrap().config;
+    let mut own = (**config.rules.iter().next().unwrap()).clone();
+    own.id = crate::config::Id::new_v4();
+    own.priority = 50;
+    config.rules.insert(own);
+    let rules = config.rules.len();
+    std::sync::Arc::make_mut(&mut config.system).root_password_hash = Secret::new("$6$x");
+    let mut again = pair();
+    again["hostname"] = json!("two.example.org");
+    again["default_policy"] = json!("strict");
+    again["dhcp_enabled"] = json!(true);
+    setup(again).unwrap().reconfigure(&mut config);
+    assert_eq!((config.rules.len(), config.carp_vips.len(), config.ha_nodes.len()), (rules, 2, 2));
+    assert_eq!((config.system.hostname.as_str(), config.system.domain.as_str()), ("two", "example.org"));
+    assert_eq!(config.system.root_password_hash.expose(), "$6$x");
+    assert_eq!(config.firewall.default_policy, DefaultPolicy::Strict);
+    assert!(config.dhcp.enabled && config.dhcp_subnets.len() == 1);
+    setup(json!({"lan_interface": "em1"})).unwrap().reconfigure(&mut config);
+    assert_eq!((config.carp_vips.len(), config.ha.pfsync.is_none(), config.dhcp.enabled), (0, true, false));
 }

@@ -17,6 +17,7 @@ pub const QUESTION: &[&str] = &[
     "hw.pagesize",
     "vm.stats.vm.v_active_count",
     "vm.stats.vm.v_inactive_count",
+    "vm.stats.vm.v_laundry_count",
     "vm.stats.vm.v_wire_count",
     "vm.stats.vm.v_cache_count",
     "vm.stats.vm.v_free_count",
@@ -64,7 +65,8 @@ impl<'a> Values<'a> {
         Memory {
             total: self.number("hw.physmem"),
             active: pages("active"),
-            inactive: pages("inactive"),
+            // Pages to be written out soon belong with those that are not used.
+            inactive: pages("inactive") + pages("laundry"),
             wired: pages("wire"),
             cached: pages("cache"),
             free: pages("free"),

@@ -1,6 +1,6 @@
 //! Sources that are blocked for a time: what pf's table should hold. Expiry is a moment, so that nothing runs for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,8 +56,14 @@ impl Blocks {
     }
 }
 
-/// Whether a source may be blocked: never the home networks, an address of our own, a gateway, a name server.
-pub fn may_block(source: IpAddr, config: &Config, interfaces: &[InterfaceFacts]) -> bool {
+/// Whether a source may be blocked: never the home networks, an address of our own, a gateway, a name server, nor
+/// where an administrator is (`spared`).
+pub fn may_block(
+    source: IpAddr,
+    config: &Config,
+    interfaces: &[InterfaceFacts],
+    spared: &BTreeSet<IpAddr>,
+) -> bool {
     let mut home = config.ids.home_net.iter().filter_map(|net| {
         let net = net.strip_prefix('!').is_none().then_some(net.as_str())?;
         net.parse::<IpNet>().ok().or_else(|| Some(IpNet::from(net.parse::<IpAddr>().ok()?)))
@@ -68,6 +74,7 @@ pub fn may_block(source: IpAddr, config: &Config, interfaces: &[InterfaceFacts])
         || source.is_unspecified()
         || source.is_multicast()
         || own
+        || spared.contains(&source)
         || home.any(|net| net.contains(&source))
         || system.wan_gateway == Some(source)
         || system.dns_servers.iter().any(|server| server.ip == source))
@@ -90,8 +97,12 @@ mod tests {
         let config = Config::default();
         let own = InterfaceFacts::of("em0", &["198.51.100.2/24".parse().unwrap()]).unwrap();
         for never in ["192.168.7.7", "10.0.0.1", "127.0.0.1", "198.51.100.2", "224.0.0.1"] {
-            assert!(!may_block(never.parse().unwrap(), &config, std::slice::from_ref(&own)), "{never}");
+            let never: IpAddr = never.parse().unwrap();
+            let none = BTreeSet::new();
+            assert!(!may_block(never, &config, std::slice::from_ref(&own), &none), "{never}");
         }
-        assert!(may_block("203.0.113.9".parse().unwrap(), &config, &[own]));
+        let stranger: IpAddr = "203.0.113.9".parse().unwrap();
+        assert!(may_block(stranger, &config, std::slice::from_ref(&own), &BTreeSet::new()));
+        assert!(!may_block(stranger, &config, &[own], &BTreeSet::from([stranger])));
     }
 }

@@ -1,5 +1,6 @@
 //! From the engine's log to alerts, counters and blocked sources: one look. Called every second by the appliance.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,14 +21,15 @@ pub struct Found {
 }
 
 impl Ids {
-    /// Reads what is new. `stored` says what is wanted (suppressions act at once), `applied` how the engine runs.
-    /// Blocks; an error of reading is logged.
+    /// Reads what is new. `stored` says what is wanted (suppressions act at once), `applied` how the engine runs;
+    /// `spared` are never blocked. Blocks; an error of reading is logged.
     pub fn pump(
         &self,
         tailer: &mut Tailer,
         stored: &Config,
         applied: &Config,
         interfaces: &[InterfaceFacts],
+        spared: &BTreeSet<IpAddr>,
     ) -> Found {
         let lines = tailer.read().unwrap_or_else(|error| {
             log::warn!("eve.json: {error}");
@@ -55,7 +57,7 @@ impl Ids {
                 && blocks_by_table(applied)
                 && let Some(action @ (RuleAction::Drop | RuleAction::Reject)) =
                     self.rules.action(applied, gid, sid)
-                && blocks::may_block(src, applied, interfaces)
+                && blocks::may_block(src, applied, interfaces, spared)
             {
                 alert.alert.action = action.as_str().into();
             }
@@ -77,7 +79,7 @@ impl Ids {
                 alerts.iter().filter(|stored| matches!(stored.alert.action.as_str(), "drop" | "reject"))
             {
                 let source = stored.alert.src_ip;
-                if blocks::may_block(source, applied, interfaces)
+                if blocks::may_block(source, applied, interfaces, spared)
                     && self.blocks.add(source, time, Instant::now())
                 {
                     blocked.push(source);
