@@ -37,7 +37,7 @@ pub fn static_linker_script(zig: &Path, sysroot: &Path) -> String {
          for argument do\n\
          \tshift\n\
          \tcase $argument in\n\
-         \t-lkvm|-lmemstat|-lprocstat|-ldevstat|-lgcc_s|-Bdynamic|-pie|-znow|-zrelro) ;;\n\
+         \t-lkvm|-lmemstat|-lprocstat|-ldevstat|-lgcc_s|-Bdynamic|-pie|-flavor|gnu) ;;\n\
          \t*) set -- \"$@\" \"$argument\" ;;\n\
          \tesac\n\
          done\n\
@@ -87,8 +87,10 @@ mod tests {
 
     #[test]
     fn static_programs_are_linked_from_the_sysroot_alone() {
-        let told =
-            called(|zig| static_linker_script(zig, Path::new("/s")), &["-pie", "-lgcc_s", "a b.o", "-lkvm"]);
+        let told = called(
+            |zig| static_linker_script(zig, Path::new("/s")),
+            &["-flavor", "gnu", "-pie", "-lgcc_s", "a b.o", "-lkvm"],
+        );
         assert_eq!(
             told,
             "ld.lld\n-m\nelf_x86_64_fbsd\n--eh-frame-hdr\n-static\n-z\nnoexecstack\n-L\n/s/usr/lib\n/s/usr/lib/crt1.o\n\

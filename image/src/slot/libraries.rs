@@ -17,7 +17,12 @@ const DIRECTORIES: [&str; 3] = ["lib", "usr/lib", "usr/local/lib"];
 pub fn keep_needed(tree: &mut Tree, report: &mut Report) -> Result<(), Error> {
     let mut open: Vec<String> = tree
         .entries()
-        .filter(|(path, entry)| matches!(entry.kind, Kind::File { .. }) && !report.optional.contains(*path))
+        .filter(|(path, entry)| {
+            // A kernel asks for no library, whatever its headers say.
+            matches!(entry.kind, Kind::File { .. })
+                && !path.starts_with("boot/")
+                && !report.optional.contains(*path)
+        })
         .map(|(path, _)| path.to_owned())
         .collect();
     let mut kept: BTreeSet<String> = BTreeSet::new();
