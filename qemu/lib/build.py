@@ -5,10 +5,11 @@ qemu/boot and qemu/test call it. How an image is made is the tool's business (im
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What qemu/boot and qemu/test make and keep: the image, the disk of the last run, transcripts.
+# What qemu/boot and qemu/test keep: the disk of the last run, transcripts.
 KEPT = ROOT / "target" / "qemu"
 
 # What an image is made of.
@@ -31,9 +32,20 @@ def sets_from_environment() -> Path | None:
     return sets.resolve()
 
 
-def image(sets: Path | None, output: Path = KEPT / "aifw.img", version: str | None = None,
+def default_image() -> Path:
+    """Where `cargo image build` puts the image of the sources' own version."""
+    with (ROOT / "image" / "Cargo.toml").open("rb") as file:
+        version = tomllib.load(file)["package"]["version"]
+    if isinstance(version, dict):  # the workspace's
+        with (ROOT / "Cargo.toml").open("rb") as file:
+            version = tomllib.load(file)["workspace"]["package"]["version"]
+    return ROOT / "target" / "image" / f"aifw-{version}-amd64.img"
+
+
+def image(sets: Path | None, output: Path | None = None, version: str | None = None,
           release_keys: Path | None = None) -> Path:
     """The disk image, built if there is none or a source is newer than it."""
+    output = output or default_image()
     if not current(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["build", "--output", str(output)]

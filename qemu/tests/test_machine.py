@@ -121,7 +121,7 @@ class BootSector(unittest.TestCase):
                 self.fail("it has started")
 
     def test_an_accelerator_is_found(self):
-        found = machine.find_acceleration(machine.find_qemu(), Firmware.BIOS)
+        found = machine.find_acceleration(machine.find_qemu())
         self.assertTrue(re.fullmatch("kvm|hvf|tcg", found.name))
 
 
