@@ -18,6 +18,7 @@ pub mod geoip_database;
 pub(crate) mod ids;
 pub mod live;
 pub mod nat;
+mod network;
 pub mod openapi;
 pub mod peer;
 mod proxy;
@@ -66,6 +67,7 @@ pub fn routes() -> Vec<Route> {
         ids::routes(),
         time::routes(),
         system::routes(),
+        network::routes(),
     ]
     .concat()
 }

@@ -2,6 +2,7 @@
 
 pub mod ask;
 mod background;
+pub mod network_event;
 pub mod sandbox;
 
 use std::path::{Path, PathBuf};
