@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use aifw::appliance::{StartError, ask, sandbox};
+use aifw::appliance::{StartError, ask, network_event, sandbox};
 use aifw::live::syslog::LogRing;
 use aifw::supervisor::guardian;
 use clap::{Parser, Subcommand};
@@ -25,6 +25,9 @@ enum Command {
     /// Stands by a supervisor, by itself: ends what it launched, should it be killed
     #[command(hide = true)]
     Guardian,
+    /// Takes what DHCP clients and router advertisements tell
+    #[command(hide = true)]
+    NetworkEvent(network_event::Arguments),
     /// Print the version
     Version,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
             guardian::stand(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
         }
+        Command::NetworkEvent(arguments) => network_event::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("aifw {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

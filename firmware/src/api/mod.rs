@@ -19,6 +19,7 @@ pub mod geoip_database;
 pub(crate) mod ids;
 pub mod live;
 pub mod nat;
+mod network;
 pub mod openapi;
 pub mod peer;
 mod proxy;
@@ -72,6 +73,7 @@ pub fn routes() -> Vec<Route> {
         dynamic_dns::routes(),
         system::routes(),
         updates::routes(),
+        network::routes(),
     ]
     .concat()
 }

@@ -2,8 +2,9 @@
 
 pub mod ask;
 mod background;
-mod power_cycle;
+pub mod network_event;
 pub mod outbound;
+mod power_cycle;
 pub mod sandbox;
 pub mod trial;
 

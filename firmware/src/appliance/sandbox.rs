@@ -185,6 +185,8 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
         eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
     connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+    let filter = simulator.clone();
+    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
     let loaded = appliance.start().await.map_err(|error| error.to_string());
     if let Err(error) = &loaded {
         eprintln!("[ERROR] the applied rules could not be loaded: {error}");
@@ -269,6 +271,19 @@ fn certificate(state: &Path) -> Result<Pem, StartError> {
     Ok(pem)
 }
 
+/// Puts the simulated packet filter between these interfaces.
+fn join(simulator: &Simulator, interfaces: &[Interface], gateway: Option<IpAddr>) {
+    let simulated = interfaces.iter().map(|interface| {
+        let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
+        let known = SimInterface::new(&interface.name, interface.addresses.clone());
+        match gateway.filter(holds) {
+            Some(gateway) => known.with_gateway(gateway),
+            None => known,
+        }
+    });
+    simulator.set_interfaces(simulated.collect());
+}
+
 /// Gives platform and simulator the interfaces that the configuration names.
 fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     let system = &config.system;
@@ -285,15 +300,7 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
         interface.mac = Some(format!("02:00:00:00:00:{:02x}", number + 1));
     }
     let gateway = system.wan_gateway.or_else(|| "203.0.113.1".parse().ok());
-    let simulated = interfaces.iter().map(|interface| {
-        let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
-        let known = SimInterface::new(&interface.name, interface.addresses.clone());
-        match gateway.filter(holds) {
-            Some(gateway) => known.with_gateway(gateway),
-            None => known,
-        }
-    });
-    simulator.set_interfaces(simulated.collect());
+    join(simulator, &interfaces, gateway);
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
     platform.set_default_gateway(gateway);

@@ -68,6 +68,22 @@ impl StaticRoute {
         Ok((destination(&self.destination, gateway)?, gateway))
     }
 
+    /// Refuses a route that is there under another id.
+    pub fn refuse_twice(&self, config: &Config) -> Result<(), Refusal> {
+        let Ok(path) = self.path() else { return Ok(()) };
+        let twice = config
+            .static_routes
+            .iter()
+            .any(|other| other.id != self.id && other.fib == self.fib && other.path() == Ok(path));
+        match twice {
+            true => Err(Refusal::Conflict(format!(
+                "there is a route to {} through {} in FIB {} already",
+                self.destination, self.gateway, self.fib
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Place in lists, and in the order of installing.
     pub fn order(&self) -> (u32, i32, Timestamp, Id) {
         (self.fib, self.metric, self.created_at, self.id)
@@ -115,18 +131,7 @@ impl RouteRequest {
         if let Some(text) = description {
             check_text("description", text, 255)?;
         }
-        let twice = config
-            .static_routes
-            .iter()
-            .any(|other| other.id != id && other.fib == self.fib && other.path() == Ok((net, gateway)));
-        if twice {
-            let text = destination_text(&net);
-            return Err(Refusal::Conflict(format!(
-                "there is a route to {text} through {gateway} in FIB {} already",
-                self.fib
-            )));
-        }
-        Ok(StaticRoute {
+        let route = StaticRoute {
             id,
             destination: destination_text(&net),
             gateway: gateway.to_string(),
@@ -136,7 +141,9 @@ impl RouteRequest {
             description: description.map(str::to_owned),
             fib: self.fib,
             created_at,
-        })
+        };
+        route.refuse_twice(config)?;
+        Ok(route)
     }
 }
 

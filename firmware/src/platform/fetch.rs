@@ -197,7 +197,8 @@ pub fn stream(
         .timeout_per_read(Some(patience.idle))
         .build();
     // As it is: its bytes are counted and its hash is known.
-    let mut request = agent(config, Reach::inside(inside_allowed)).get(url).header("Accept-Encoding", "identity");
+    let mut request =
+        agent(config, Reach::inside(inside_allowed)).get(url).header("Accept-Encoding", "identity");
     if let Some(part) = had {
         request = request.header("Range", format!("bytes={}-", part.bytes)).header("If-Range", part.etag);
     }

@@ -33,6 +33,8 @@ pub struct FreeBsd {
     folder: Option<PathBuf>,
     /// Below it lie the system's files.
     root: PathBuf,
+    /// The firmware, for scripts that run it; this very program unless told.
+    own: Option<PathBuf>,
     power: host::PowerSwitch,
     routed: network::Routed,
     facts: Cached<HostFacts>,
@@ -52,6 +54,7 @@ impl FreeBsd {
         Self {
             folder: None,
             root: PathBuf::from("/"),
+            own: None,
             power: host::PowerSwitch::default(),
             routed: network::Routed::default(),
             facts: Cached::new(Duration::from_secs(4)),
@@ -69,6 +72,11 @@ impl FreeBsd {
     /// The system's files lie below this directory.
     pub fn with_root(self, root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), ..self }
+    }
+
+    /// Scripts run this program, not the one that this process is.
+    pub fn with_firmware(self, program: impl Into<PathBuf>) -> Self {
+        Self { own: Some(program.into()), ..self }
     }
 
     /// A file of the system by its absolute path.

@@ -26,12 +26,14 @@ fn connect(
 ) -> std::io::Result<Wire<Stream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let session = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let session =
+        rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
     let socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut stream = rustls::StreamOwned::new(session, socket);
@@ -80,7 +82,10 @@ fn what_is_no_certificate_of_ours_is_refused() {
             (json!({ "min_version": "tls14" }), "min_version"),
             (json!({ "block_expired": "yes" }), "block_expired"),
             (json!({ "cert_path": "/etc/passwd", "key_path": key }), "cert_path"),
-            (json!({ "cert_path": "/usr/local/etc/aifw/../../../../etc/passwd", "key_path": key }), "cert_path"),
+            (
+                json!({ "cert_path": "/usr/local/etc/aifw/../../../../etc/passwd", "key_path": key }),
+                "cert_path",
+            ),
             (json!({ "cert_path": "tls/one.pem", "key_path": key }), "cert_path"),
             (json!({ "cert_path": "/usr/local/etc/aifw/tls/none.pem", "key_path": key }), "cert_path"),
             (json!({ "cert_path": "/usr/local/etc/aifw/tls/link.pem", "key_path": key }), "cert_path"),
@@ -96,11 +101,17 @@ fn what_is_no_certificate_of_ours_is_refused() {
         assert_eq!(rig.get(path).await, expected);
         rig.ok("PUT", path, one.clone()).await;
         let shown = rig.get(path).await;
-        assert!(shown["cert_subject"].is_string() && text(&shown["cert_not_after"]).ends_with('Z'), "{shown}");
+        assert!(
+            shown["cert_subject"].is_string() && text(&shown["cert_not_after"]).ends_with('Z'),
+            "{shown}"
+        );
         // Old versions are stored; they are served as 1.2.
         rig.ok("PUT", path, json!({ "min_version": "tls10", "block_weak_keys": false })).await;
         let shown = rig.get(path).await;
-        assert_eq!((&shown["min_version"], &shown["block_weak_keys"], &shown["block_expired"]), (&"tls10".into(), &false.into(), &true.into()));
+        assert_eq!(
+            (&shown["min_version"], &shown["block_weak_keys"], &shown["block_expired"]),
+            (&"tls10".into(), &false.into(), &true.into())
+        );
     });
 }
 

@@ -99,7 +99,10 @@ pub struct Safety {
 }
 
 impl Safety {
-    fn check(self) -> Result<(), ApiError> {
+    pub fn new(confirm: bool, commit_confirm: bool, confirm_timeout: Option<u64>) -> Self {
+        Self { confirm, commit_confirm, confirm_timeout }
+    }
+    pub fn check(self) -> Result<(), ApiError> {
         match self.confirm_timeout {
             Some(secs) if !TIMEOUT_SECS.contains(&secs) => Err(ApiError::bad_request(format!(
                 "confirm_timeout: expected {} to {} seconds",
@@ -109,7 +112,7 @@ impl Safety {
             _ => Ok(()),
         }
     }
-    fn open_window(self, draft: &mut Draft, author: &Author, description: &str) -> Result<(), ApiError> {
+    pub fn open_window(self, draft: &mut Draft, author: &Author, description: &str) -> Result<(), ApiError> {
         if !self.commit_confirm {
             return Ok(());
         }

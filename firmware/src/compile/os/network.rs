@@ -93,17 +93,23 @@ fn interface(name: &InterfaceName, addressing: &Addressing) -> InterfaceSetting 
     }
 }
 
-/// What a configuration means for the machine's network.
+/// What a configuration means for the machine's network. The interface that the default route had best go through
+/// stands first: the WAN's, others, the LAN's last.
 pub fn settings(config: &Config) -> NetworkSettings {
     let plain = network::interfaces(config);
     let mut vlans: Vec<_> = config.vlans.iter().collect();
     vlans.sort_by_key(|vlan| (vlan.created_at, vlan.id));
-    let all: Vec<(&InterfaceName, &Addressing)> = plain
+    let mut all: Vec<(&InterfaceName, &Addressing)> = plain
         .iter()
         .filter(|row| vlans.iter().all(|vlan| vlan.device != row.name))
         .map(|row| (&row.name, &row.addressing))
         .chain(vlans.iter().map(|vlan| (&vlan.device, &vlan.addressing)))
         .collect();
+    let roles = network::roles(config);
+    all.sort_by_key(|(name, _)| {
+        let is = |wanted: &str| roles.iter().any(|(of, role)| of == *name && role.as_str() == wanted);
+        (config.system.wan_interface.as_ref() != Some(*name), u8::from(!is(WAN)) + u8::from(is(LAN)))
+    });
     NetworkSettings {
         interfaces: all.iter().map(|(name, addressing)| interface(name, addressing)).collect(),
         // One that is disabled is there, and down: rules may name it.
@@ -141,18 +147,16 @@ fn routes(config: &Config, interfaces: &[(&InterfaceName, &Addressing)]) -> Vec<
     });
     let (defaults, others): (Vec<_>, Vec<_>) = fixed.partition(|route| route.destination.prefix_len() == 0);
     defaults.into_iter().for_each(&mut add);
-    // The WAN's before the others', the LAN's last.
-    let roles = network::roles(config);
-    let place = |name: &InterfaceName| {
-        let of = |role: &str| roles.iter().any(|(of, known)| of == name && known.as_str() == role);
-        (u8::from(!of(WAN)) + u8::from(of(LAN)), name.clone())
-    };
-    let mut up: Vec<_> = interfaces.iter().filter(|(_, addressing)| addressing.enabled).collect();
-    up.sort_by_key(|(name, _)| (config.system.wan_interface.as_ref() != Some(*name), place(name)));
-    for (name, addressing) in up {
-        let gateways =
-            addressing.gateway.map(IpAddr::V4).into_iter().chain(addressing.gateway6.map(IpAddr::V6));
-        for gateway in gateways {
+    // Behind an interface whose server or router tells the way, the others' gateways do not count.
+    let (mut told, mut told6) = (false, false);
+    for (name, addressing) in interfaces.iter().filter(|(_, addressing)| addressing.enabled) {
+        told |= addressing.inet == Inet::Dhcp;
+        told6 |= addressing.inet6 == Inet6::Slaac;
+        let gateways = [
+            addressing.gateway.map(IpAddr::V4).filter(|_| !told),
+            addressing.gateway6.map(IpAddr::V6).filter(|_| !told6),
+        ];
+        for gateway in gateways.into_iter().flatten() {
             add(RouteSetting {
                 fib: 0,
                 destination: everywhere(gateway),

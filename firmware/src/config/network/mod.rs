@@ -158,24 +158,22 @@ fn side(system: &System, side: Side) -> Option<&InterfaceName> {
     if side == Side::Wan { system.wan_interface.as_ref() } else { system.lan_interface.as_ref() }
 }
 
-/// What the `system` section says that the interface of one side is to have.
+/// What the `system` section says that the interface of one side is to have; `None` where it says nothing of addresses.
 fn told_by(system: &System, of: Side) -> Option<InterfaceSettings> {
     let name = side(system, of)?.clone();
     let mut addressing = Addressing::default();
-    let address = if of == Side::Wan { system.wan_ip } else { system.lan_ip };
     if of == Side::Wan && system.wan_mode == WanMode::Dhcp {
         addressing.inet = Inet::Dhcp;
-    } else {
-        match address {
-            Some(IpNet::V4(own)) => addressing.inet = Inet::Static(own),
-            Some(IpNet::V6(own)) => addressing.inet6 = Inet6::Static(own),
-            None => {}
-        }
-        match system.wan_gateway.filter(|_| of == Side::Wan) {
-            Some(IpAddr::V4(gateway)) => addressing.gateway = Some(gateway),
-            Some(IpAddr::V6(gateway)) => addressing.gateway6 = Some(gateway),
-            None => {}
-        }
+        return Some(InterfaceSettings { name, addressing });
+    }
+    match if of == Side::Wan { system.wan_ip } else { system.lan_ip }? {
+        IpNet::V4(own) => addressing.inet = Inet::Static(own),
+        IpNet::V6(own) => addressing.inet6 = Inet6::Static(own),
+    }
+    match system.wan_gateway.filter(|_| of == Side::Wan) {
+        Some(IpAddr::V4(gateway)) => addressing.gateway = Some(gateway),
+        Some(IpAddr::V6(gateway)) => addressing.gateway6 = Some(gateway),
+        None => {}
     }
     Some(InterfaceSettings { name, addressing })
 }
@@ -245,8 +243,9 @@ pub fn keep_in_step(config: &mut Config) {
     let has = |name: &Option<InterfaceName>| settings(config, name.as_ref()?.as_str());
     let wan = has(&system.wan_interface);
     system.wan_mode = match &wan {
-        Some(wan) if wan.inet != Inet::Dhcp => WanMode::Static,
-        _ => WanMode::Dhcp,
+        Some(wan) if wan.inet == Inet::Dhcp => WanMode::Dhcp,
+        Some(_) => WanMode::Static,
+        None => system.wan_mode,
     };
     system.wan_ip = wan.as_ref().and_then(|wan| wan.addresses().next());
     system.wan_gateway =
@@ -270,9 +269,11 @@ pub fn follow_system(config: &mut Config) {
         config.interface_roles.remove(&name);
     }
     for (of, role) in [(Side::Wan, WAN), (Side::Lan, LAN)] {
-        let (Some(told), Ok(role)) = (told_by(&system, of), RoleName::new(role)) else { continue };
+        if let (Some(name), Ok(role)) = (side(&system, of), RoleName::new(role)) {
+            config.interface_roles.insert(InterfaceRole { name: name.clone(), role, updated_at: epoch() });
+        }
+        let Some(told) = told_by(&system, of) else { continue };
         let stored = config.interfaces.get(&told.name).map(|row| row.addressing.clone()).unwrap_or_default();
-        config.interface_roles.insert(InterfaceRole { name: told.name.clone(), role, updated_at: epoch() });
         let Addressing { inet, inet6, gateway, gateway6, .. } = told.addressing;
         let inet6 = if inet6 == Inet6::None { stored.inet6 } else { inet6 };
         let gateway6 = gateway6.or(stored.gateway6);

@@ -65,10 +65,12 @@ pub struct InterfaceRequest {
     pub enabled: Option<bool>,
     /// `""` takes it away.
     pub description: Option<String>,
-    /// Apply even if the caller's own connection is cut by it, and keep it.
+    /// Apply even if the caller's own connection is cut by it.
     pub confirm: bool,
-    /// Undo the change unless it is confirmed (`POST /config/commit-confirm/confirm`) within so many seconds.
-    pub confirm_seconds: Option<u64>,
+    /// Open a commit-confirm window with the change: it is undone unless it is confirmed in time.
+    pub commit_confirm: bool,
+    /// Seconds of that window: 10 to 86,400, default 300.
+    pub confirm_timeout: Option<u64>,
 }
 
 /// An MTU that an interface can be given.

@@ -231,10 +231,12 @@ fn config_file(directory: &Path, interface: &str) -> PathBuf {
 /// The script, and dhclient.conf(5) of each interface that has a client.
 fn prepare(machine: &FreeBsd, settings: &NetworkSettings) -> std::io::Result<()> {
     let directory = directory(machine);
-    let program = std::env::current_exe()?;
+    let program = machine.own.clone().map_or_else(std::env::current_exe, Ok)?;
     let script = format!(
-        "#!/bin/sh\n# Run by dhclient(8) and rtsold(8): what they have learned goes to the firmware.\nexec '{}' network-event \"$@\"\n",
-        program.display()
+        "#!/bin/sh\n# Run by dhclient(8) and rtsold(8): what they have learned goes to the firmware.\n\
+         exec '{}' network-event --directory '{}' \"$@\"\n",
+        program.display(),
+        directory.display()
     );
     let path = directory.join(lease::SCRIPT);
     atomic::write_if_different(&path, script.as_bytes(), 0o755)?;

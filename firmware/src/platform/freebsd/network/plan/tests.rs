@@ -144,9 +144,9 @@ fn an_address_from_a_router_goes_when_routers_are_not_listened_to() {
 
 fn with_vlans(bodies: &[serde_json::Value]) -> Config {
     let mut config = config([row("vtnet1", inet("192.168.1.1/24"))]);
-    for body in bodies {
+    for (body, second) in bodies.iter().zip(0..) {
         let request: VlanRequest = serde_json::from_value(body.clone()).unwrap();
-        let vlan = request.create(Timestamp::UNIX_EPOCH, &config).unwrap();
+        let vlan = request.create(Timestamp::from_second(second).unwrap(), &config).unwrap();
         config.vlans.insert(vlan);
     }
     config
