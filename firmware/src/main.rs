@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use aifw::appliance::{StartError, ask, sandbox, supervise};
+use aifw::appliance::{StartError, ask, network_event, sandbox, supervise};
 use aifw::console;
 use aifw::live::syslog::LogRing;
 use aifw::supervisor::guardian;
@@ -33,6 +33,9 @@ enum Command {
     /// Stands by a supervisor, by itself: ends what it launched, should it be killed
     #[command(hide = true)]
     Guardian,
+    /// Takes what DHCP clients and router advertisements tell
+    #[command(hide = true)]
+    NetworkEvent(network_event::Arguments),
     /// Print the version
     Version,
 }
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
             guardian::stand(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
         }
+        Command::NetworkEvent(arguments) => network_event::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("aifw {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ pub mod config;
 pub mod console;
 mod dhcp;
 mod dns;
+mod dynamic_dns;
 mod encode;
 pub mod error;
 mod events;
@@ -19,6 +20,7 @@ pub mod geoip_database;
 pub(crate) mod ids;
 pub mod live;
 pub mod nat;
+mod network;
 pub mod openapi;
 pub mod peer;
 mod proxy;
@@ -31,6 +33,7 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+pub(crate) mod settings;
 mod system;
 #[doc(hidden)]
 pub mod testing;
@@ -68,8 +71,11 @@ pub fn routes() -> Vec<Route> {
         ids::routes(),
         time::routes(),
         console::routes(),
+        settings::routes(),
+        dynamic_dns::routes(),
         system::routes(),
         updates::routes(),
+        network::routes(),
     ]
     .concat()
 }

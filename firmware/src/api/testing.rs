@@ -163,6 +163,12 @@ pub fn app_with(dir: &Path, pf: Arc<dyn Pf>, components: Components) -> App {
     app_of(dir, pf, platform, services)
 }
 
+/// As [`app_with_pf`], on another machine than the sandbox's.
+pub fn app_on(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>) -> App {
+    let services = services_of(dir, platform.clone(), Components::none());
+    app_of(dir, pf, platform, services)
+}
+
 #[allow(clippy::expect_used)]
 fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Services) -> App {
     let updater = updater_of(dir, platform.clone());

@@ -188,15 +188,14 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             _ => {}
         }
     }
+    let filter = simulator.clone();
+    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
+    if arguments.unconfigured {
+        // What they are is configured by whoever sets it up.
+        platform.set_interfaces(cards(&arguments.interfaces));
+    }
     let (mut local, mut loaded) = (None, None);
     if arguments.unconfigured && appliance.is_new() {
-        let card = |(number, name): (usize, &InterfaceName)| Interface {
-            name: name.to_string(),
-            mac: Some(mac(number)),
-            up: true,
-            ..Interface::default()
-        };
-        platform.set_interfaces(arguments.interfaces.iter().enumerate().map(card).collect());
         let closed = told(appliance.start().await);
         let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
         local = Some(appliance.listen(&places, Options::default())?);
@@ -216,9 +215,7 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             return power_cycle::again(ending, arguments.listen, slot);
         }
         judged.cancel().await;
-        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-        // With the addresses that the interfaces have now.
-        loaded = Some(told(appliance.app.applier.start().await));
+        loaded = Some(Ok(()));
     } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
@@ -233,11 +230,13 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     let loaded = match loaded {
         Some(loaded) => loaded,
         None => {
-            connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            if !arguments.unconfigured {
+                connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            }
             told(appliance.start().await)
         }
     };
-    let (listen, certificate) = place(&arguments, &state)?;
+    let (listen, certificate) = place(&arguments, &state, &appliance)?;
     let mut places = vec![listen];
     places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
@@ -290,19 +289,37 @@ fn told<T>(loaded: Result<T, ApplyError>) -> Result<(), String> {
     loaded
 }
 
+/// Simulated network cards without an address.
+fn cards(names: &[InterfaceName]) -> Vec<Interface> {
+    let card = |(number, name): (usize, &InterfaceName)| Interface {
+        name: name.to_string(),
+        mac: Some(mac(number)),
+        up: true,
+        link: Some(true),
+        mtu: 1500,
+        ..Interface::default()
+    };
+    names.iter().enumerate().map(card).collect()
+}
+
 /// A locally administered address for each simulated card.
 fn mac(number: usize) -> String {
     format!("02:00:00:00:00:{:02x}", number + 1)
 }
 
-/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for; and the SHA-256 of the
-/// certificate.
-fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]>), StartError> {
+/// Where the API listens, and the SHA-256 of the certificate: TLS that follows the stored policy and certificate (this
+/// state directory's own as long as there is none), plain on loopback, or plain anywhere if that was asked for.
+fn place(
+    arguments: &Arguments,
+    state: &Path,
+    appliance: &Appliance,
+) -> Result<(Listen, Option<[u8; 32]>), StartError> {
     if arguments.tls {
         let pem = certificate::own(state, &[])?;
         let digest = pem.digest();
         let tls = Tls::new(&pem)
             .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+        smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
         return Ok((Listen::Tls(arguments.listen, tls), digest));
     }
     let listen = match arguments.plain_http_anywhere {
@@ -310,6 +327,19 @@ fn place(arguments: &Arguments, state: &Path) -> Result<(Listen, Option<[u8; 32]
         false => Listen::Plain(arguments.listen),
     };
     Ok((listen, None))
+}
+
+/// Puts the simulated packet filter between these interfaces.
+fn join(simulator: &Simulator, interfaces: &[Interface], gateway: Option<IpAddr>) {
+    let simulated = interfaces.iter().map(|interface| {
+        let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
+        let known = SimInterface::new(&interface.name, interface.addresses.clone());
+        match gateway.filter(holds) {
+            Some(gateway) => known.with_gateway(gateway),
+            None => known,
+        }
+    });
+    simulator.set_interfaces(simulated.collect());
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
@@ -328,15 +358,7 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
         interface.mac = Some(mac(number));
     }
     let gateway = system.wan_gateway.or_else(|| "203.0.113.1".parse().ok());
-    let simulated = interfaces.iter().map(|interface| {
-        let holds = |gateway: &IpAddr| interface.addresses.iter().any(|own| own.contains(gateway));
-        let known = SimInterface::new(&interface.name, interface.addresses.clone());
-        match gateway.filter(holds) {
-            Some(gateway) => known.with_gateway(gateway),
-            None => known,
-        }
-    });
-    simulator.set_interfaces(simulated.collect());
+    join(simulator, &interfaces, gateway);
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
     platform.set_default_gateway(gateway);
