@@ -149,6 +149,8 @@ fn services_at(
         supervisor: Supervisor::new(),
         listen,
         sandbox: true,
+        root: dir.join("root"),
+        sshd: services::sshd::Programs::None,
         inside_allowed: true,
     })
 }
@@ -203,6 +205,7 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
         updater,
         after_write: Vec::new(),
         traffic,
+        local: super::console::LocalState::new(dir),
         emergency: None,
     }
 }
