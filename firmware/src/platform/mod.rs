@@ -185,20 +185,6 @@ pub trait Platform: Send + Sync {
     fn kind(&self) -> &'static str;
     fn interfaces(&self) -> Result<Vec<Interface>, PlatformError>;
     fn vitals(&self) -> Result<Vitals, PlatformError>;
-    /// What the machine is made of.
-    fn hardware(&self) -> Result<Hardware, PlatformError>;
-    /// Disks that could be installed to, and the one that runs.
-    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
-        Ok(Vec::new())
-    }
-    /// Whether [`Platform::install`] would begin; touches nothing.
-    fn check_install(&self, _target: &str) -> Result<(), PlatformError> {
-        Err(PlatformError::Refused("a sandbox is not installed to disks".into()))
-    }
-    /// Writes the running system's slot layout to another disk, whose contents are lost. Blocks for minutes.
-    fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
-        self.check_install(target)
-    }
     /// Brings the network to these settings; what is as it should be is not touched. One step that fails stops no
     /// other, and stands in the report. What asks a DHCP server or listens to routers is not started here:
     /// [`Platform::network_children`].
@@ -214,6 +200,20 @@ pub trait Platform: Send + Sync {
     fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError>;
     /// How many routing tables there are (`net.fibs`).
     fn fibs(&self) -> u32;
+    /// What the machine is made of.
+    fn hardware(&self) -> Result<Hardware, PlatformError>;
+    /// Disks that could be installed to, and the one that runs.
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        Ok(Vec::new())
+    }
+    /// Whether [`Platform::install`] would begin; touches nothing.
+    fn check_install(&self, _target: &str) -> Result<(), PlatformError> {
+        Err(PlatformError::Refused("a sandbox is not installed to disks".into()))
+    }
+    /// Writes the running system's slot layout to another disk, whose contents are lost. Blocks for minutes.
+    fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.check_install(target)
+    }
     /// What the hardware is.
     fn host_facts(&self) -> Result<HostFacts, PlatformError>;
     /// Names of the tz database that this machine has, sorted.

@@ -35,19 +35,19 @@ pub struct Pem {
     pub key: String,
 }
 
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinVersion {
+    Tls12,
+    Tls13,
+}
+
 impl Pem {
     /// SHA-256 of the first certificate's DER form: what browsers show as its fingerprint.
     pub fn digest(&self) -> Option<[u8; 32]> {
         let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()?;
         ring::digest::digest(&ring::digest::SHA256, &der).as_ref().try_into().ok()
     }
-}
-
-/// The oldest version of TLS that is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MinVersion {
-    Tls12,
-    Tls13,
 }
 
 /// The server's side of TLS. Clones share the certificate and the oldest version.

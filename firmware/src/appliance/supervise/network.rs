@@ -11,7 +11,7 @@ use crate::api::console::Reached;
 use crate::api::server::{Limits, Listen, Server, Tls};
 use crate::api::{self, App, Options};
 use crate::appliance::ending::Ending;
-use crate::appliance::{StartError, certificate};
+use crate::appliance::{StartError, certificate, outbound};
 
 /// From an attempt to listen that has failed to the next.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -108,7 +108,9 @@ impl Network {
                     what: "certificate".into(),
                     reason: error.to_string(),
                 })?;
-                self.tls.insert((tls, pem.digest())).clone()
+                let digest = pem.digest();
+                smol::spawn(outbound::follow_tls(self.app.clone(), tls.clone(), pem)).detach();
+                self.tls.insert((tls, digest)).clone()
             }
         };
         let shown = self.app.store.snapshot().applied.system.ui_enabled;
