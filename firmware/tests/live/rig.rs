@@ -95,6 +95,7 @@ impl Rig {
             (None, true) => Arc::new(auth.clone()),
             (None, false) => Arc::new(ListGate),
         };
+        let updated = platform.clone();
         let app = Arc::new(App {
             store: store.clone(),
             auth: auth.clone(),
@@ -107,6 +108,8 @@ impl Rig {
             after_write: Vec::new(),
             traffic: counters,
             emergency: None,
+            updater: aifw::api::testing::updater(dir.path(), updated),
+            local: LocalState::new(dir.path()),
         });
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");
