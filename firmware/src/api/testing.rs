@@ -149,6 +149,8 @@ fn services_at(
         supervisor: Supervisor::new(),
         listen,
         sandbox: true,
+        root: dir.join("root"),
+        sshd: services::sshd::Programs::None,
         inside_allowed: true,
     })
 }
@@ -158,6 +160,12 @@ fn services_at(
 pub fn app_with(dir: &Path, pf: Arc<dyn Pf>, components: Components) -> App {
     let platform: Arc<dyn Platform> = Arc::new(crate::platform::sandbox::Sandbox::new(dir));
     let services = services_of(dir, platform.clone(), components);
+    app_of(dir, pf, platform, services)
+}
+
+/// As [`app_with_pf`], on another machine than the sandbox's.
+pub fn app_on(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>) -> App {
+    let services = services_of(dir, platform.clone(), Components::none());
     app_of(dir, pf, platform, services)
 }
 
@@ -197,6 +205,7 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
         updater,
         after_write: Vec::new(),
         traffic,
+        local: super::console::LocalState::new(dir),
         emergency: None,
     }
 }

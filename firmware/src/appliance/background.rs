@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::outbound;
 use crate::api::App;
 use crate::compile::services::ids::BLOCK_TABLE;
 use crate::config::{ServiceKind, TableName, Timestamp};
@@ -23,6 +24,10 @@ pub fn start(app: &Arc<App>) {
     smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
     smol::spawn(fetch_blocklists(app.clone())).detach();
     smol::spawn(keep_maintenance_window(app.clone())).detach();
+    smol::spawn(outbound::export_metrics(app.clone())).detach();
+    smol::spawn(outbound::send_mail(app.clone())).detach();
+    smol::spawn(outbound::watch_versions(app.clone())).detach();
+    smol::spawn(outbound::publish_addresses(app.clone())).detach();
 }
 
 /// Looks every so often whether the weekly maintenance window has begun.

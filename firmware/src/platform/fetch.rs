@@ -10,6 +10,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
+use crate::config::reach::Reach;
+
 /// What a server said of a copy, sent back to it to ask for a newer one (RFC 9110 §13.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
@@ -47,43 +49,10 @@ pub enum FetchError {
     Failed { url: String, reason: String },
 }
 
-/// Whether an address is one of the public internet's (IANA special-purpose registries say which are not).
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_broadcast()
-                || v4.is_documentation()
-                || v4.is_multicast()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && (18..20).contains(&b)))
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(IpAddr::V4(v4)),
-            None => {
-                let first = v6.segments()[0];
-                // Global unicast only, less documentation, and less 6to4/Teredo, which reach IPv4 insides.
-                (first & 0xe000) == 0x2000
-                    && !(first == 0x2001 && v6.segments()[1] == 0xdb8)
-                    && first != 0x2002
-                    && !(first == 0x2001 && v6.segments()[1] == 0)
-            }
-        },
-    }
-}
-
 /// Resolves names, and refuses those that lead inside. The check is on the addresses that are then connected
 /// to, so a name cannot change its answer in between.
 #[derive(Debug)]
-struct Guarded {
-    inside_allowed: bool,
-}
+struct Guarded(Reach);
 
 const INSIDE: &str = "is not a public address";
 
@@ -95,10 +64,7 @@ impl Resolver for Guarded {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = DefaultResolver::default().resolve(uri, config, timeout)?;
-        if self.inside_allowed {
-            return Ok(found);
-        }
-        match found.iter().map(SocketAddr::ip).find(|address| !is_public(*address)) {
+        match found.iter().map(SocketAddr::ip).find(|address| !self.0.allows(*address)) {
             Some(address) => Err(ureq::Error::Io(std::io::Error::new(
                 std::io::ErrorKind::PermissionDenied,
                 format!("{address} {INSIDE}"),
@@ -106,6 +72,11 @@ impl Resolver for Guarded {
             None => Ok(found),
         }
     }
+}
+
+/// An agent that connects only to addresses within `reach`.
+pub fn agent(config: ureq::config::Config, reach: Reach) -> ureq::Agent {
+    ureq::Agent::with_parts(config, DefaultConnector::default(), Guarded(reach))
 }
 
 /// Gets a document, if it has changed since `known`. Redirects are followed (at most 5), each target being
@@ -124,7 +95,7 @@ pub fn fetch_as(
     let failed = |reason: String| FetchError::Failed { url: url.to_owned(), reason };
     check_scheme(url)?;
     let config = builder(user_agent).timeout_global(Some(limits.time)).build();
-    let agent = agent(config, limits.inside_allowed);
+    let agent = agent(config, Reach::inside(limits.inside_allowed));
     let mut request = agent.get(url);
     if let Some(etag) = &known.etag {
         request = request.header("If-None-Match", etag);
@@ -167,10 +138,6 @@ fn builder(user_agent: &str) -> ureq::config::ConfigBuilder<ureq::typestate::Age
         .http_status_as_error(false)
         .proxy(None)
         .user_agent(user_agent)
-}
-
-fn agent(config: ureq::config::Config, inside_allowed: bool) -> ureq::Agent {
-    ureq::Agent::with_parts(config, DefaultConnector::default(), Guarded { inside_allowed })
 }
 
 fn told(url: &str, error: ureq::Error) -> FetchError {
@@ -230,7 +197,8 @@ pub fn stream(
         .timeout_per_read(Some(patience.idle))
         .build();
     // As it is: its bytes are counted and its hash is known.
-    let mut request = agent(config, inside_allowed).get(url).header("Accept-Encoding", "identity");
+    let mut request =
+        agent(config, Reach::inside(inside_allowed)).get(url).header("Accept-Encoding", "identity");
     if let Some(part) = had {
         request = request.header("Range", format!("bytes={}-", part.bytes)).header("If-Range", part.etag);
     }
@@ -342,31 +310,5 @@ mod tests {
             fetch(&large, &Validators::default(), LOCAL),
             Err(FetchError::TooLarge { limit: 1024, .. })
         ));
-    }
-
-    #[test]
-    fn public_addresses() {
-        for address in ["8.8.8.8", "100.63.0.1", "2600::1", "::ffff:8.8.8.8"] {
-            assert!(is_public(address.parse().unwrap()), "{address}");
-        }
-        for address in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "192.0.2.1",
-            "224.0.0.1",
-            "::1",
-            "fe80::1",
-            "fd00::1",
-            "::ffff:10.0.0.1",
-            "2001:db8::1",
-            "2002:a00:1::",
-            "64:ff9b::1",
-        ] {
-            assert!(!is_public(address.parse().unwrap()), "{address}");
-        }
     }
 }
