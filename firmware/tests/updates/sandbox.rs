@@ -147,3 +147,80 @@ fn leftovers(state: &Path) -> Vec<String> {
         .filter(|name| name.starts_with("upload"))
         .collect()
 }
+
+/// `aifw update …` as it is typed: exit status, output, errors.
+fn typed(socket: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_aifw"))
+        .arg("update")
+        .args(words)
+        .arg("--socket")
+        .arg(socket)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn updates_from_the_command_line() {
+    let machine = Machine::new();
+    let socket = machine.dir.path().join("s");
+    let (status, _, errors) = typed(&socket, &["status"]);
+    assert!(status == 1 && errors.contains("does not answer"), "{status} {errors}");
+    let options = ["--slot-mib", "8", "--socket", socket.to_str().unwrap()];
+    let sandbox = Sandbox::start(&machine.state(), &options);
+    let login = sandbox.admin();
+    let token = text(&login["access_token"]);
+    let (status, output, errors) = typed(&socket, &["status"]);
+    assert_eq!(
+        (status, output),
+        (0, format!("running:  {}\nlatest:   not asked for yet\n", own())),
+        "{errors}"
+    );
+    // Its checksum must lie beside it, and fit.
+    let package = machine.dir.path().join("package.tar.xz");
+    let bytes = machine.package("9.9.9", 1, 1 << 20);
+    std::fs::write(&package, &bytes).unwrap();
+    let install = ["install", "--from", package.to_str().unwrap()];
+    let (status, _, errors) = typed(&socket, &install);
+    assert!(
+        status == 1 && errors.contains("package.tar.xz.sha256: expected the package's checksum"),
+        "{errors}"
+    );
+    let side = machine.dir.path().join("package.tar.xz.sha256");
+    std::fs::write(&side, "ab".repeat(32)).unwrap();
+    let (status, _, errors) = typed(&socket, &install);
+    assert!(status == 1 && errors.contains("checksum mismatch"), "{errors}");
+    std::fs::write(&side, format!("SHA256 (x) = {}\n", aifw::update::testing::sha256(&bytes))).unwrap();
+    // Nobody agrees to the restart, so it waits.
+    let (status, output, errors) = typed(&socket, &install);
+    assert_eq!(status, 0, "{errors}");
+    assert_eq!(output, "installed 9.9.9\nIt is booted with the next restart: aifw update restart\n");
+    assert!(errors.contains("Restart into it now? [y/N]"), "{errors}");
+    let (_, output, _) = typed(&socket, &["status"]);
+    let expected = format!(
+        "running:  {0}\nwaiting:  9.9.9, for the next boot\nlatest:   not asked for yet\ngo back:  {0}\n",
+        own()
+    );
+    assert_eq!(output, expected);
+    let (status, output, _) = typed(&socket, &["restart"]);
+    assert!(status == 0 && output.contains("boots the installed version"), "{output}");
+    until(&sandbox, token, "9.9.9 is confirmed", |info| {
+        info["running_version"] == "9.9.9" && info["trying"] == false
+    });
+    let (status, output, errors) = typed(&socket, &["rollback", "-y"]);
+    assert_eq!(status, 0, "{errors}");
+    assert!(output.starts_with(&format!("Rolled back to v{}\n", own())), "{output}");
+    until(&sandbox, token, "the first version runs", |info| info["running_version"] == own().as_str());
+    let (status, output, _) = typed(&socket, &["reboot"]);
+    assert_eq!(
+        (status, output.as_str()),
+        (0, "System rebooting in 1 minute. Cancel with: aifw update cancel-reboot\n")
+    );
+    assert_eq!(typed(&socket, &["cancel-reboot"]).0, 0);
+    let (status, _, errors) = typed(&socket, &["cancel-reboot"]);
+    assert!(status == 1 && errors.contains("no reboot or shutdown is scheduled"), "{errors}");
+    let (_, output, _) = typed(&socket, &["history"]);
+    assert!(output.contains("v9.9.9 is healthy and stays") && output.contains("(user root)"), "{output}");
+}
