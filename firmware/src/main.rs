@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use aifw::appliance::{StartError, ask, sandbox};
+use aifw::appliance::{StartError, ask, network_event, sandbox, supervise};
 use aifw::live::syslog::LogRing;
 use aifw::supervisor::guardian;
 use clap::{Parser, Subcommand};
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Run the appliance on this host without privileges: pf is simulated, traffic comes from captures
     Sandbox(Box<sandbox::Arguments>),
+    /// Run the appliance itself, on FreeBSD; init(8) starts it
+    Supervise(supervise::Arguments),
     /// Print what a configuration file is compiled to
     Compile(ask::CompileArguments),
     /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
@@ -25,6 +27,9 @@ enum Command {
     /// Stands by a supervisor, by itself: ends what it launched, should it be killed
     #[command(hide = true)]
     Guardian,
+    /// Takes what DHCP clients and router advertisements tell
+    #[command(hide = true)]
+    NetworkEvent(network_event::Arguments),
     /// Print the version
     Version,
 }
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
     }
     let outcome: Result<ExitCode, StartError> = match Cli::parse().command {
         Command::Sandbox(arguments) => sandbox::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Supervise(arguments) => supervise::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => {
             ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
             guardian::stand(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
         }
+        Command::NetworkEvent(arguments) => network_event::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version => {
             println!("aifw {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

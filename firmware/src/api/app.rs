@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::console::LocalState;
 use super::{ApiError, Route};
 use crate::apply::Applier;
 use crate::auth::{Auth, Caller};
@@ -14,6 +15,7 @@ use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::services::Services;
 use crate::store::Store;
+use crate::update::Updater;
 
 /// The appliance behind the API. One per process, shared.
 pub struct App {
@@ -25,10 +27,13 @@ pub struct App {
     pub applier: Applier,
     pub services: Services,
     pub live: Live,
+    pub updater: Arc<Updater>,
     /// Called, in order, after every 2xx of an authenticated operation whose route says `snapshot`. They must
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,
     pub traffic: Arc<Traffic>,
+    /// What the operations of the local socket remember.
+    pub local: LocalState,
     /// Why the appliance runs without its stored configuration; nothing is kept then.
     pub emergency: Option<String>,
 }

@@ -6,8 +6,10 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+pub mod console;
 mod dhcp;
 mod dns;
+mod dynamic_dns;
 mod encode;
 pub mod error;
 mod events;
@@ -18,6 +20,7 @@ pub mod geoip_database;
 pub(crate) mod ids;
 pub mod live;
 pub mod nat;
+mod network;
 pub mod openapi;
 pub mod peer;
 mod proxy;
@@ -30,12 +33,14 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+pub(crate) mod settings;
 mod system;
 #[doc(hidden)]
 pub mod testing;
 mod time;
 mod tree;
 pub(crate) mod ui;
+mod updates;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -65,7 +70,12 @@ pub fn routes() -> Vec<Route> {
         dhcp::routes(),
         ids::routes(),
         time::routes(),
+        settings::routes(),
+        dynamic_dns::routes(),
+        console::routes(),
         system::routes(),
+        updates::routes(),
+        network::routes(),
     ]
     .concat()
 }

@@ -19,6 +19,8 @@ pub enum Access {
     /// As `Authenticated`, also with a token that is good for TOTP enrolment only.
     Enrolment,
     Needs(Permission),
+    /// Root on the machine itself, over the local socket; no credential does.
+    Local,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;
@@ -35,6 +37,8 @@ pub struct Route {
     pub summary: &'static str,
     /// Largest body in bytes; more is 413.
     pub body_limit: usize,
+    /// The body is handed on as it comes, as [`Call::upload`], instead of being read before.
+    pub streams: bool,
     /// `?ticket=` counts as a credential here (streams).
     pub takes_ticket: bool,
     /// A success is followed by an automatic snapshot (contract/config.md §4).
@@ -71,6 +75,7 @@ impl Route {
             access,
             summary,
             body_limit: DEFAULT_BODY_LIMIT,
+            streams: false,
             takes_ticket: false,
             snapshot: method != "GET",
             request: None,
@@ -95,6 +100,12 @@ impl Route {
     }
     pub fn with_body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
+        self
+    }
+    /// The handler reads the body itself, up to so many bytes.
+    pub fn with_upload(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self.streams = true;
         self
     }
     pub fn with_ticket(mut self) -> Self {

@@ -8,6 +8,7 @@ pub mod host;
 pub mod lockout;
 pub mod machine;
 pub mod name_servers;
+pub mod network;
 pub mod pending;
 pub mod resolver;
 pub mod schedules;
@@ -26,13 +27,14 @@ use machine::{Compiled, Machine};
 pub use pending::Pending;
 use url_tables::UrlTables;
 
+use crate::compile;
 use crate::config::document::RowError;
 use crate::config::{Config, Document, Id, TableName, Timestamp};
 use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
 use crate::services::Services;
-use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
+use crate::store::{Author, CommitError, Draft, NewAudit, Snapshot, Store, StoreError};
 
 /// Why the machine was not made to match.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +125,7 @@ struct Inner {
     open: Mutex<BTreeSet<Id>>,
     pending: Mutex<pending::Tracker>,
     pf_status: Mutex<watch::PfStatus>,
+    network: network::Network,
 }
 
 impl Applier {
@@ -149,6 +152,7 @@ impl Applier {
                 open: Mutex::default(),
                 pending: Mutex::default(),
                 pf_status: Mutex::default(),
+                network: network::Network::default(),
             }),
         }
     }
@@ -161,14 +165,26 @@ impl Applier {
         &self.inner.store
     }
 
-    /// At start-up: pf on, and the configuration that was applied last loaded; edits that were pending before
+    /// Waits until no apply is under way.
+    pub async fn settled(&self) {
+        drop(self.inner.turn.lock().await);
+    }
+
+    /// At start-up: pf on, the configuration that was applied last loaded, the network made as it says; edits that were pending before
     /// a restart are pending after it. A revert that came due while the process was down happens here.
     pub async fn start(&self) -> Result<Report, ApplyError> {
         let turn = self.inner.turn.lock().await;
         self.on_machine(|machine| machine.pf.set_enabled(true))
             .await
             .map_err(|error| ApplyError::Step { step: "pf".into(), reason: error.to_string() })?;
-        let outcome = self.load_applied().await;
+        // Rules first, so that no interface comes up unfiltered; again when they can name its addresses.
+        let mut outcome = self.load_applied().await;
+        let applied = self.inner.store.snapshot().applied.clone();
+        let before = self.facts().await;
+        self.make_network(&applied).await;
+        if outcome.is_err() || self.facts().await != before {
+            outcome = self.load_applied().await;
+        }
         drop(turn);
         self.refresh_pending();
         self.revert_if_due().await;
@@ -186,6 +202,10 @@ impl Applier {
         let target = self.inner.store.snapshot().config.clone();
         let compiled = self.compile(&target).await?;
         self.refuse_lockout(&compiled, &target, admin).await?;
+        if let Some(admin) = self.guarded(admin) {
+            let (before, after) = (self.inner.store.snapshot().applied.clone(), target.clone());
+            self.on_machine(move |machine| lockout::check_network(machine, &before, &after, admin)).await?;
+        }
         self.inner.machine.url_tables.refresh_all();
         let mut report = self.load_compiled(&target, compiled).await?;
         let audit = applied_audit(&report);
@@ -203,6 +223,7 @@ impl Applier {
         self.refresh_pending();
         match outcome {
             Ok(()) => {
+                report.warnings.extend(self.follow_with_network(&before, &after).await);
                 report.warnings.extend(self.follow_with_host(&before, &after).await);
                 Ok(report)
             }
@@ -256,6 +277,7 @@ impl Applier {
                 machine.check(&compiled)?;
                 if let Some(admin) = guarded {
                     lockout::check(&machine, &compiled, &draft.applied, admin)?;
+                    lockout::check_network(&machine, &before.applied, &draft.applied, admin)?;
                 }
                 draft.audit.extend(applied_audit(&Report::default()));
                 let after = (draft.config.clone(), draft.applied.clone());
@@ -264,33 +286,38 @@ impl Applier {
             .await?;
         match self.load_compiled(&after.1, compiled).await {
             Ok(mut report) => {
+                report.warnings.extend(self.follow_with_network(&before.applied, &after.1).await);
                 report.warnings.extend(self.follow_with_services(&before.applied, &after.1).await);
                 report.warnings.extend(self.follow_with_host(&before.applied, &after.1).await);
                 self.refresh_pending();
                 Ok(report)
             }
             Err(error) => {
-                let back = store
-                    .commit(&Author::system("system"), move |draft: &mut Draft| {
-                        let unreadable = |error: RowError| StoreError::Read(error.to_string());
-                        draft.config.take_back(&before.config, &after.0).map_err(unreadable)?;
-                        draft.applied.take_back(&before.applied, &after.1).map_err(unreadable)?;
-                        draft.take_back_ledger(&before.ledger);
-                        draft.audit.push(NewAudit {
-                            action: "config_changed",
-                            source: "engine",
-                            details: "taken back: pf refused to load it".into(),
-                            ..NewAudit::default()
-                        });
-                        Ok::<(), ApplyError>(())
-                    })
-                    .await;
-                if let Err(failure) = back {
-                    log::error!("taking a configuration back: {failure}");
-                }
+                self.take_back(&before, &after, "pf refused to load it").await;
                 self.refresh_pending();
                 Err(error.into())
             }
+        }
+    }
+
+    /// What is stored becomes what it was `before`, where it is still as it was left `after`.
+    async fn take_back(&self, before: &Arc<Snapshot>, after: &(Config, Config), why: &'static str) {
+        let (before, after) = (before.clone(), after.clone());
+        let back = self.inner.store.commit(&Author::system("system"), move |draft: &mut Draft| {
+            let unreadable = |error: RowError| StoreError::Read(error.to_string());
+            draft.config.take_back(&before.config, &after.0).map_err(unreadable)?;
+            draft.applied.take_back(&before.applied, &after.1).map_err(unreadable)?;
+            draft.take_back_ledger(&before.ledger);
+            draft.audit.push(NewAudit {
+                action: "config_changed",
+                source: "engine",
+                details: format!("taken back: {why}"),
+                ..NewAudit::default()
+            });
+            Ok::<(), ApplyError>(())
+        });
+        if let Err(failure) = back.await {
+            log::error!("taking a configuration back: {failure}");
         }
     }
 
@@ -313,6 +340,15 @@ impl Applier {
             Ok(())
         })
         .await
+    }
+
+    /// Gives pf the limits and time-outs of the applied configuration, and nothing else: rules and states stay.
+    pub async fn tune(&self) -> Result<(), ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let settings = self.inner.store.snapshot().applied.firewall.clone();
+        let text = compile::tuning(&settings).to_string();
+        let set = self.on_machine(move |machine| machine.pf.set_options(&text)).await;
+        set.map_err(|error| ApplyError::Step { step: "limits".into(), reason: error.to_string() })
     }
 
     /// Fills the pf table of one stored alias at once; rules stay as they are. `former` is a name that it had
@@ -419,7 +455,7 @@ impl Applier {
             }
         };
         use futures_lite::future::zip;
-        let own = zip(self.run_url_tables(), self.run_confirm());
+        let own = zip(zip(self.run_url_tables(), self.run_network_events()), self.run_confirm());
         zip(zip(pending, minutes), zip(own, self.run_pf_watch())).await;
     }
 

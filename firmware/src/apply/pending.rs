@@ -48,7 +48,7 @@ impl Applier {
         let environment = self.inner.machine.environment(&snapshot.applied, Timestamp::now());
         let differs = compile::differs(&snapshot.applied, &snapshot.config, &environment);
         let now = Pending {
-            firewall: differs.firewall,
+            firewall: differs.firewall || !snapshot.applied.vlans.same(&snapshot.config.vlans),
             nat: differs.nat,
             dns: compile::services::dns::differs(&snapshot.applied, &snapshot.config),
         };

@@ -2,9 +2,14 @@
 //! pure functions (`freebsd/*`). What changes seldom is asked for seldom, since every question is a process.
 //! Compiles on every host; the tools are FreeBSD's.
 
+pub mod boot;
 mod cached;
+pub mod data_disk;
+mod hardware;
 mod host;
+mod install;
 mod interfaces;
+pub mod network;
 mod routes;
 mod storage;
 mod sysctl;
@@ -14,10 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cached::Cached;
 
+use super::hardware::{DiskDrive, Hardware, Progress};
 use super::{
-    Disk, HostFacts, HostStep, Interface, Memory, Platform, PlatformError, Power, Scheduled, Vitals, resolv,
+    Disk, HostFacts, HostStep, Interface, KernelRoute, Memory, NetworkChild, NetworkReport, Platform,
+    PlatformError, Power, Scheduled, Vitals, resolv,
 };
 use crate::compile::os::host::HostSettings;
+use crate::compile::os::network::NetworkSettings;
 use crate::tool::{Ended, Tool, ToolError};
 
 /// These tools answer in milliseconds; one that does not is stuck.
@@ -28,9 +36,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct FreeBsd {
     /// Where the tools lie, if not where FreeBSD has them.
     folder: Option<PathBuf>,
+    /// Where device nodes are.
+    devices: PathBuf,
     /// Below it lie the system's files.
     root: PathBuf,
+    /// The firmware, for scripts that run it; this very program unless told.
+    own: Option<PathBuf>,
     power: host::PowerSwitch,
+    routed: network::Routed,
     facts: Cached<HostFacts>,
     mounts: Cached<Vec<storage::Mount>>,
     routes: Cached<routes::Routes>,
@@ -47,8 +60,11 @@ impl FreeBsd {
     pub fn new() -> Self {
         Self {
             folder: None,
+            devices: PathBuf::from("/dev"),
             root: PathBuf::from("/"),
+            own: None,
             power: host::PowerSwitch::default(),
+            routed: network::Routed::default(),
             facts: Cached::new(Duration::from_secs(4)),
             mounts: Cached::new(Duration::from_secs(30)),
             routes: Cached::new(Duration::from_secs(5)),
@@ -61,9 +77,15 @@ impl FreeBsd {
         Self { folder: Some(folder.into()), ..Self::new() }
     }
 
-    /// The system's files lie below this directory.
+    /// The system's files, and its device nodes, lie below this directory.
     pub fn with_root(self, root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), ..self }
+        let root = root.into();
+        Self { devices: root.join("dev"), root, ..self }
+    }
+
+    /// Scripts run this program, not the one that this process is.
+    pub fn with_firmware(self, program: impl Into<PathBuf>) -> Self {
+        Self { own: Some(program.into()), ..self }
     }
 
     /// A file of the system by its absolute path.
@@ -96,10 +118,25 @@ impl FreeBsd {
 
     /// A tool by its path on FreeBSD, and how its failures are told.
     fn tool(&self, path: &str, limit: Duration) -> (Tool, impl Fn(String) -> PlatformError) {
+        let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (Tool::new(self.program(path), limit), move |reason| PlatformError::Tool {
+            tool: name.clone(),
+            reason,
+        })
+    }
+
+    /// Where a program lies by its path on FreeBSD.
+    fn program(&self, path: &str) -> PathBuf {
         let path = Path::new(path);
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let program = self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(&name));
-        (Tool::new(program, limit), move |reason| PlatformError::Tool { tool: name.clone(), reason })
+        let name = path.file_name().unwrap_or_default();
+        self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(name))
+    }
+
+    /// The kernel's routing table.
+    fn table(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError> {
+        let table: routes::Table =
+            self.ask_json("/usr/bin/netstat", &["-r", "-n", "-F", &fib.to_string()])?;
+        Ok(table.lines())
     }
 
     /// Reads JSON that a tool printed with libxo(3).
@@ -113,6 +150,11 @@ impl FreeBsd {
             tool: path.rsplit('/').next().unwrap_or(path).into(),
             reason: format!("its answer cannot be read: {error}"),
         })
+    }
+
+    /// Interfaces with what their configuration needs to know.
+    fn seen(&self) -> Result<Vec<interfaces::Seen>, PlatformError> {
+        Ok(interfaces::read(&self.ask("/sbin/ifconfig", interfaces::SHOW)?))
     }
 
     fn disks(&self) -> Result<Vec<Disk>, PlatformError> {
@@ -150,18 +192,43 @@ fn succeeded(
     }))
 }
 
+/// `net.fibs`
+fn fibs(machine: &FreeBsd) -> u32 {
+    let text = machine.ask("/sbin/sysctl", &["-n", "net.fibs"]).unwrap_or_default();
+    text.trim().parse().unwrap_or(1)
+}
+
 impl Platform for FreeBsd {
     fn kind(&self) -> &'static str {
         "freebsd"
     }
 
     fn interfaces(&self) -> Result<Vec<Interface>, PlatformError> {
-        let text = self.ask("/sbin/ifconfig", &["-f", "inet:cidr,inet6:cidr", "-a"])?;
-        let mut interfaces = interfaces::read(&text);
+        let mut interfaces: Vec<Interface> = self.seen()?.into_iter().map(|seen| seen.interface).collect();
         // -b bytes, -d drops, -n no names.
         let counters: interfaces::Counters = self.ask_json("/usr/bin/netstat", &["-i", "-b", "-d", "-n"])?;
         counters.add_to(&mut interfaces);
         Ok(interfaces)
+    }
+
+    fn configure_network(&self, settings: &NetworkSettings) -> NetworkReport {
+        network::configure(self, settings)
+    }
+
+    fn network_children(&self, settings: &NetworkSettings) -> Vec<NetworkChild> {
+        network::children(self, settings)
+    }
+
+    fn network_socket(&self) -> Option<PathBuf> {
+        Some(network::directory(self).join(network::lease::SOCKET))
+    }
+
+    fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError> {
+        self.table(fib)
+    }
+
+    fn fibs(&self) -> u32 {
+        fibs(self)
     }
 
     fn vitals(&self) -> Result<Vitals, PlatformError> {
@@ -193,6 +260,27 @@ impl Platform for FreeBsd {
         })
     }
 
+    fn hardware(&self) -> Result<Hardware, PlatformError> {
+        Ok(Hardware {
+            nics: hardware::nics(&self.ask("/sbin/ifconfig", &["-a"])?),
+            disks: self.disks_present()?,
+            ..hardware::machine(&self.ask("/sbin/sysctl", hardware::QUESTION)?)
+        })
+    }
+
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        Ok(hardware::disks(&self.ask("/sbin/geom", &["disk", "list"])?, &partitions, &root))
+    }
+
+    fn check_install(&self, target: &str) -> Result<(), PlatformError> {
+        self.plan_install(target).map(|_| ())
+    }
+
+    fn install(&self, target: &str, tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.carry_out(&self.plan_install(target)?, target, tell)
+    }
+
     fn host_facts(&self) -> Result<HostFacts, PlatformError> {
         self.facts.get(|| Ok(host::read_facts(&self.ask("/sbin/sysctl", host::FACTS)?)))
     }
@@ -211,6 +299,20 @@ impl Platform for FreeBsd {
 
     fn cancel_power(&self) -> Result<bool, PlatformError> {
         self.power.cancel(self)
+    }
+}
+
+impl FreeBsd {
+    /// Partitions of all disks, and the device mounted on `/`.
+    fn layout(&self) -> Result<(Vec<hardware::Partition>, String), PlatformError> {
+        let partitions = hardware::partitions(&self.ask("/sbin/gpart", &["list"])?);
+        let mounts = self.ask("/sbin/mount", &["-p"])?;
+        Ok((partitions, hardware::root_device(&mounts).to_owned()))
+    }
+
+    fn plan_install(&self, target: &str) -> Result<install::Plan, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        install::plan(&partitions, &self.disks_present()?, &root, target).map_err(PlatformError::Refused)
     }
 }
 

@@ -4,14 +4,18 @@
 pub mod fetch;
 pub mod freebsd;
 pub mod geoip;
+pub mod hardware;
 pub mod host;
+pub mod reset;
 pub mod resolv;
 pub mod sandbox;
 pub mod system;
-mod usage;
+pub mod usage;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use hardware::{DiskDrive, Hardware, Progress};
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -19,18 +23,94 @@ pub use system::{HostFacts, HostStep, Power, Scheduled};
 
 use crate::compile::os::host::HostSettings;
 
+use crate::compile::os::network::NetworkSettings;
+
 /// A network interface as the machine has it now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interface {
     pub name: String,
     pub mac: Option<String>,
+    /// Administratively; whether there is a signal is `link`.
     pub up: bool,
+    /// Whether there is a signal; `None` where the driver does not tell.
+    pub link: Option<bool>,
+    /// Bytes; 0 where it is not known.
+    pub mtu: u32,
+    /// As ifconfig(8) names it: `Ethernet autoselect (1000baseT <full-duplex>)`.
+    pub media: Option<String>,
+    pub description: Option<String>,
+    pub vlan: Option<VlanTag>,
     /// Addresses with their prefix, IPv4 first.
     pub addresses: Vec<IpNet>,
+    pub errors_in: u64,
+    pub errors_out: u64,
     pub packets_in: u64,
     pub packets_out: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+}
+
+/// What makes an interface a VLAN's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VlanTag {
+    pub tag: u16,
+    pub parent: String,
+}
+
+/// A line of the kernel's routing table, in netstat(1)'s words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelRoute {
+    /// `default`, `10.0.0.0/8`, `10.1.2.3`.
+    pub destination: String,
+    /// An address, or `link#2`.
+    pub gateway: String,
+    /// `UGS`.
+    pub flags: String,
+    pub interface: String,
+    pub inet6: bool,
+}
+
+/// One thing that was done to the network, or that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkStep {
+    /// As an administrator would say it: `em1: address 192.168.1.1/24`.
+    pub what: String,
+    /// The interface it was about, if it was about one.
+    pub interface: Option<String>,
+    /// Why it could not be done.
+    pub problem: Option<String>,
+}
+
+/// What was done to bring the network to its settings; nothing where it was as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkReport {
+    pub steps: Vec<NetworkStep>,
+}
+
+impl NetworkReport {
+    /// What could not be done, in words.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.steps.iter().filter_map(|step| Some(format!("{}: {}", step.what, step.problem.as_ref()?)))
+    }
+
+    /// As [`NetworkReport::problems`], of one interface.
+    pub fn problem_of(&self, interface: &str) -> Option<String> {
+        let step =
+            |step: &&NetworkStep| step.problem.is_some() && step.interface.as_deref() == Some(interface);
+        let step = self.steps.iter().find(step)?;
+        Some(format!("{}: {}", step.what, step.problem.as_ref()?))
+    }
+}
+
+/// A program that goes on running for the network's sake: a DHCP client, a sender of router solicitations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkChild {
+    /// `dhclient em0`.
+    pub name: String,
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// Left by an earlier run: to be removed before a start.
+    pub stale: Vec<PathBuf>,
 }
 
 /// Memory in bytes.
@@ -94,6 +174,9 @@ pub enum PlatformError {
     Tool { tool: String, reason: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The machine will not do it; nothing was touched.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The machine. Calls may block; from async code run them with `blocking::unblock`.
@@ -102,6 +185,35 @@ pub trait Platform: Send + Sync {
     fn kind(&self) -> &'static str;
     fn interfaces(&self) -> Result<Vec<Interface>, PlatformError>;
     fn vitals(&self) -> Result<Vitals, PlatformError>;
+    /// Brings the network to these settings; what is as it should be is not touched. One step that fails stops no
+    /// other, and stands in the report. What asks a DHCP server or listens to routers is not started here:
+    /// [`Platform::network_children`].
+    fn configure_network(&self, settings: &NetworkSettings) -> NetworkReport;
+    /// The programs that must run beside these settings; none where the platform does it itself.
+    fn network_children(&self, settings: &NetworkSettings) -> Vec<NetworkChild>;
+    /// Where those programs say that they have learned something, by connecting; to be closed when
+    /// [`Platform::configure_network`] has been called again.
+    fn network_socket(&self) -> Option<PathBuf> {
+        None
+    }
+    /// A routing table, IPv4 before IPv6.
+    fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError>;
+    /// How many routing tables there are (`net.fibs`).
+    fn fibs(&self) -> u32;
+    /// What the machine is made of.
+    fn hardware(&self) -> Result<Hardware, PlatformError>;
+    /// Disks that could be installed to, and the one that runs.
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        Ok(Vec::new())
+    }
+    /// Whether [`Platform::install`] would begin; touches nothing.
+    fn check_install(&self, _target: &str) -> Result<(), PlatformError> {
+        Err(PlatformError::Refused("a sandbox is not installed to disks".into()))
+    }
+    /// Writes the running system's slot layout to another disk, whose contents are lost. Blocks for minutes.
+    fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.check_install(target)
+    }
     /// What the hardware is.
     fn host_facts(&self) -> Result<HostFacts, PlatformError>;
     /// Names of the tz database that this machine has, sorted.

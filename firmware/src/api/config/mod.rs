@@ -12,6 +12,7 @@ mod sealed;
 mod transfer;
 
 pub use auto::auto_snapshot;
+pub use transfer::Safety;
 
 use std::sync::Arc;
 

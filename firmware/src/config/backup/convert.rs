@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::appliance::ApplianceSection;
 use super::sections::*;
-use super::{ConfigDocument, SCHEMA_VERSION, services};
+use super::{ConfigDocument, NetworkSection, SCHEMA_VERSION, services};
 use crate::config::dhcp::{DhcpDdns, DhcpSubnet};
 use crate::config::geoip::Country;
 use crate::config::ha::{CarpVip, HaSettings};
 use crate::config::nat::Redirect;
+use crate::config::network;
 use crate::config::request::Word;
 use crate::config::rule::{Endpoint, StateOptions};
 use crate::config::settings::{Tuning, TuningEntry};
@@ -38,7 +40,7 @@ fn port_range(field: &str, start: Option<u16>, end: Option<u16>) -> Result<Optio
     }
 }
 
-fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
+pub(super) fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
     collection.iter().map(|object| (**object).clone()).collect()
 }
 
@@ -67,6 +69,9 @@ impl ConfigDocument {
             dhcp_subnets,
             dhcp_reservations,
             static_routes,
+            interfaces,
+            interface_roles,
+            vlans,
             system,
             auth,
             firewall,
@@ -91,6 +96,8 @@ impl ConfigDocument {
             time_sources: _,
             proxy: _,
             ids: _,
+            // How this machine is kept up to date is its own matter.
+            updates: _,
             ids_rulesets: _,
             ids_overrides: _,
             ids_suppressions: _,
@@ -105,6 +112,14 @@ impl ConfigDocument {
             proxy_tls_certs: _,
             proxy_tls_options: _,
             proxy_cert_resolvers: _,
+            // Part of `appliance`.
+            dns_providers: _,
+            ddns_records: _,
+            ddns: _,
+            mail: _,
+            valkey: _,
+            ai: _,
+            preferences: _,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
@@ -157,6 +172,12 @@ impl ConfigDocument {
             history: Some((**history).clone()),
             dashboard: Some((**dashboard).clone()),
             services: Some(services::rows(config)),
+            network: Some(NetworkSection {
+                interfaces: objects(interfaces),
+                roles: objects(interface_roles),
+                vlans: objects(vlans),
+            }),
+            appliance: Some(ApplianceSection::from_config(config)),
         }
     }
 
@@ -209,6 +230,7 @@ impl ConfigDocument {
             tuning: Arc::new(Tuning {
                 entries: self.tuning.iter().filter(|entry| entry.key != MAX_STATES_KEY).cloned().collect(),
             }),
+            updates: base.updates.clone(),
             ..Config::default()
         };
         self.put_named_objects(&mut config, now)?;
@@ -217,7 +239,40 @@ impl ConfigDocument {
             Some(rows) => services::put(rows, &mut config)?,
             None => services::put(&services::rows(base), &mut config)?,
         }
+        self.put_network(&mut config, base)?;
+        match &self.appliance {
+            Some(section) => section.put(base, &mut config)?,
+            None => ApplianceSection::from_config(base).put(base, &mut config)?,
+        }
         Ok(config)
+    }
+
+    /// Interfaces, their roles and VLANs. A document that tells nothing of them says in its `system` section what WAN
+    /// and LAN are; the rest stays.
+    fn put_network(&self, config: &mut Config, base: &Config) -> Result<(), Invalid> {
+        let Some(section) = &self.network else {
+            config.interfaces = base.interfaces.clone();
+            config.interface_roles = base.interface_roles.clone();
+            config.vlans = base.vlans.clone();
+            network::follow_system(config);
+            return Ok(());
+        };
+        for (index, row) in section.interfaces.iter().enumerate() {
+            let place = format!("network.interfaces[{index}]");
+            row.addressing.check().map_err(|invalid| within(&place, invalid))?;
+        }
+        for (index, vlan) in section.vlans.iter().enumerate() {
+            let place = format!("network.vlans[{index}]");
+            vlan.check().map_err(|invalid| within(&place, invalid))?;
+            if section.vlans.iter().take(index).any(|other| other.device == vlan.device) {
+                return Err(Invalid::new(format!("{place}.device"), format!("{} stands twice", vlan.device)));
+            }
+        }
+        config.interfaces = unique("network.interfaces", section.interfaces.iter().cloned())?;
+        config.interface_roles = unique("network.roles", section.roles.iter().cloned())?;
+        config.vlans = unique("network.vlans", section.vlans.iter().cloned())?;
+        network::keep_in_step(config);
+        Ok(())
     }
 
     /// Aliases, schedules and countries: each name once.
@@ -302,9 +357,7 @@ impl ConfigDocument {
                 Invalid::new(format!("tuning[{index}].value"), "expected a number of states")
             })?;
         }
-        if !(1_000..=4_000_000).contains(&settings.max_states) {
-            return Err(Invalid::new("firewall.max_states", "expected 1000 to 4000000"));
-        }
+        settings.check_tuning()?;
         Ok(settings)
     }
 }
@@ -320,7 +373,10 @@ fn in_order(now: Timestamp, index: usize) -> Timestamp {
 }
 
 /// The objects by key; the same key twice is refused.
-fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Collection<T>, Invalid> {
+pub(super) fn unique<T: Object>(
+    field: &str,
+    list: impl Iterator<Item = T>,
+) -> Result<Collection<T>, Invalid> {
     let mut collection = Collection::default();
     for (index, object) in list.enumerate() {
         if collection.contains(&object.key()) {
@@ -334,7 +390,7 @@ fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Colle
     Ok(collection)
 }
 
-fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
+pub(super) fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
     stored.filter(|_| given.is_empty()).unwrap_or(given).clone()
 }
 

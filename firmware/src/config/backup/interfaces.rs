@@ -68,7 +68,8 @@ fn map_text(name: &mut String, map: &InterfaceMap) {
 }
 
 impl ConfigDocument {
-    /// Names used by rules, NAT, WireGuard, CARP, pfsync, queues, rate limits and static routes, sorted.
+    /// Names used by rules, NAT, WireGuard, CARP, pfsync, queues, rate limits, static routes and the network section,
+    /// sorted.
     pub fn interfaces_found(&self) -> Vec<String> {
         let mut found: BTreeSet<&InterfaceName> = BTreeSet::new();
         for rule in &self.rules {
@@ -86,6 +87,14 @@ impl ConfigDocument {
         found.extend(self.queues.iter().map(|queue| &queue.interface));
         found.extend(self.rate_limits.iter().filter_map(|limit| limit.interface.as_ref()));
         found.extend(self.static_routes.iter().filter_map(|route| route.interface.as_ref()));
+        if let Some(network) = &self.network {
+            // A VLAN's own device is made; its parent must be there.
+            let made = |name: &InterfaceName| network.vlans.iter().any(|vlan| vlan.device == *name);
+            found.extend(network.vlans.iter().map(|vlan| &vlan.parent));
+            found.extend(network.interfaces.iter().map(|row| &row.name));
+            found.extend(network.roles.iter().map(|row| &row.name));
+            found.retain(|name| !made(name));
+        }
         found.into_iter().map(InterfaceName::to_string).collect()
     }
 
@@ -114,6 +123,11 @@ impl ConfigDocument {
         self.static_routes.retain_mut(|route| map_optional(&mut route.interface, map));
         self.dhcp.global.interfaces.iter_mut().for_each(|name| map_text(name, map));
         self.dhcp.global.interfaces.retain(|name| !name.is_empty());
+        if let Some(network) = &mut self.network {
+            network.interfaces.retain_mut(|row| map_name(&mut row.name, map));
+            network.roles.retain_mut(|row| map_name(&mut row.name, map));
+            network.vlans.retain_mut(|vlan| map_name(&mut vlan.parent, map));
+        }
         map_text(&mut self.system.wan_interface, map);
         if let Some(name) = &mut self.system.lan_interface {
             map_text(name, map);

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::platform::KernelRoute;
+
 /// What the vital signs say of IPv4 routes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Routes {
@@ -49,9 +51,32 @@ struct Entry {
     destination: String,
     #[serde(default)]
     gateway: String,
+    #[serde(default)]
+    flags: String,
+    #[serde(default, rename = "interface-name")]
+    interface: String,
 }
 
 impl Table {
+    /// Every line, IPv4 before IPv6.
+    pub fn lines(self) -> Vec<KernelRoute> {
+        let families = self.statistics.route_information.route_table.rt_family.into_iter();
+        let mut lines: Vec<KernelRoute> = families
+            .flat_map(|family| {
+                let inet6 = family.address_family == "Internet6";
+                family.rt_entry.into_iter().map(move |entry| KernelRoute {
+                    destination: entry.destination,
+                    gateway: entry.gateway,
+                    flags: entry.flags,
+                    interface: entry.interface,
+                    inet6,
+                })
+            })
+            .collect();
+        lines.sort_by_key(|line| line.inet6);
+        lines
+    }
+
     /// IPv4 routes; a default route through a link has no gateway address.
     pub fn inet(&self) -> Routes {
         let families = self.statistics.route_information.route_table.rt_family.iter();
