@@ -17,3 +17,4 @@ pub mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod tool;
+pub mod update;

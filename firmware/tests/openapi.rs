@@ -23,7 +23,8 @@ fn the_checked_in_copy_is_what_is_served() {
     let (old, new) = (paths(&checked_in), paths(&document));
     let hint =
         "the API has changed; look at the difference and run AIFW_UPDATE_OPENAPI=1 cargo test --test openapi";
-    assert!(old == new, "{hint}\ngone: {:?}\nnew: {:?}", old.difference(&new), new.difference(&old));
+    let [gone, added] = [old.difference(&new), new.difference(&old)].map(|them| them.collect::<Vec<_>>());
+    assert!(old == new, "{hint}\ngone: {gone:?}\nnew: {added:?}");
     for path in &new {
         assert!(document["paths"][path] == checked_in["paths"][path], "{hint}\nchanged: {path}");
     }

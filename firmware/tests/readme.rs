@@ -161,6 +161,8 @@ fn the_services_work_as_printed() {
     }
     let up = "while [ \"$(api GET /dhcp/status | jq -r .version)\" != 0.16.2 ]; do sleep 0.1; done";
     typed.push(Typed { command: format!("api POST /dhcp/v4/apply > /dev/null; {up}"), expected: Vec::new() });
+    let resolver = "while ! api GET /services | jq -e '.services[0].state == \"running\"' > /dev/null; do sleep 0.1; done";
+    typed.push(Typed { command: resolver.into(), expected: Vec::new() });
     typed.extend(services);
     let state = tempfile::tempdir().unwrap();
     let offset = free_port(10_053) - 53;

@@ -158,12 +158,16 @@ fn every_daemon_killed_twenty_times_is_back_and_counted_while_the_api_answers() 
                 scope.spawn(move || {
                     let mut old = pid(&running(sandbox, token, name, None));
                     let mut longest = Duration::ZERO;
-                    for round in 1..=ROUNDS {
+                    let mut counted = 0;
+                    for _ in 0..ROUNDS {
                         kill(Pid::from_raw(old as i32), Signal::SIGKILL).unwrap();
                         let begun = Instant::now();
                         let known = running(sandbox, token, name, Some(old));
                         longest = longest.max(begun.elapsed());
-                        assert_eq!(known["restarts"], round, "{known}");
+                        // On a host so busy that a daemon misses its probes, it is started anew without us, too.
+                        let restarts = known["restarts"].as_u64().unwrap();
+                        assert!(restarts > counted, "{counted} before: {known}");
+                        counted = restarts;
                         assert_eq!(known["last_end"], "signal 9", "{known}");
                         old = pid(&known);
                     }
@@ -171,14 +175,15 @@ fn every_daemon_killed_twenty_times_is_back_and_counted_while_the_api_answers() 
                 })
             })
             .collect();
-        for killer in killers {
-            let (name, longest) = killer.join().unwrap();
+        let killed: Vec<_> = killers.into_iter().map(|killer| killer.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        for outcome in killed {
+            let (name, longest) = outcome.unwrap();
             println!(
                 "{name}: killed {ROUNDS} times, at most {} ms until it was up again",
                 longest.as_millis()
             );
         }
-        done.store(true, Ordering::Relaxed);
         let (calls, longest) = watch.join().unwrap();
         println!("meanwhile {calls} calls of GET /status, at most {} ms", longest.as_millis());
         assert!(longest < Duration::from_secs(2), "the API was held up for {longest:?}");

@@ -2,8 +2,9 @@
 //! is zig, which PyPI carries as `ziglang` with FreeBSD's C library inside. Rust's part is one of two: rustup's
 //! ready-made standard library where its server can be reached, else Debian's `rustc-web` with the standard
 //! library compiled from `rust-web-src`. Each has its own folder under target/freebsd, and what is there already
-//! is used again.
+//! is used again. With FreeBSD's base.txz, programs are fully static: the image has only such.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+mod link;
+pub mod sysroot;
+
+use crate::components::pins::COMPONENTS;
 use crate::tool::{self, Error, file, find, require, run};
-use crate::{cargo, elf};
+use crate::{cargo, components, elf, sets};
 
 /// Rust's name of the target.
 const TARGET: &str = "x86_64-unknown-freebsd";
-/// Zig's name of the same, with the FreeBSD version to link for.
-const ZIG_TARGET: &str = "x86_64-freebsd.15.0-none";
 const ZIG_VERSION: &str = "0.17.1";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 /// rustup downloads some 30 MB; where its server cannot be reached it tries on for minutes.
@@ -42,6 +45,9 @@ pub struct Arguments {
     /// Cargo profile; `cross` is the quickest to compile
     #[arg(long, default_value = "cross")]
     profile: String,
+    /// Directory with FreeBSD's base.txz and kernel.txz; the program is fully static then
+    #[arg(long, value_name = "DIR")]
+    sets: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,62 +56,167 @@ enum Toolchain {
     Debian,
 }
 
-/// Builds `aifw` for FreeBSD and checks what came out.
-pub fn run_cross(arguments: &Arguments, folder: &Path) -> Result<PathBuf, Error> {
-    let began = Instant::now();
-    fs::create_dir_all(folder).map_err(file(folder))?;
-    let toolchain = toolchain(arguments.toolchain, folder)?;
-    let zig = zig(folder)?;
-    let compiler = folder.join("cc");
-    write_program(&compiler, &compiler_script(&zig))?;
-    let archiver = folder.join("ar");
-    write_program(&archiver, &format!("#!/bin/sh\nexec '{}' ar \"$@\"\n", zig.display()))?;
+/// Everything that is needed to build for FreeBSD.
+#[derive(Debug)]
+pub struct Cross {
+    toolchain: Toolchain,
+    folder: PathBuf,
+    compiler: PathBuf,
+    archiver: PathBuf,
+    linker: PathBuf,
+    sysroot: Option<PathBuf>,
+}
 
-    let mut command = match toolchain {
-        Toolchain::Rustup => {
-            let mut command = Command::new("cargo");
-            command.arg("build").env("CARGO_TARGET_DIR", folder.join("rustup"));
-            command
+impl Cross {
+    /// Finds or installs what is needed. With a sysroot (usr/lib of FreeBSD's base.txz) programs are fully static;
+    /// without, they are linked for FreeBSD's shared C library.
+    pub fn prepare(choice: Choice, folder: &Path, sysroot: Option<&Path>) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(file(folder))?;
+        let toolchain = toolchain(choice, folder)?;
+        let zig = zig(folder)?;
+        let compiler = folder.join("cc");
+        write_program(&compiler, &link::compiler_script(&zig))?;
+        let archiver = folder.join("ar");
+        write_program(&archiver, &link::archiver_script(&zig))?;
+        let linker = match sysroot {
+            Some(sysroot) => {
+                let linker = folder.join("ld-static");
+                write_program(&linker, &link::static_linker_script(&zig, sysroot))?;
+                linker
+            }
+            None => compiler.clone(),
+        };
+        let sysroot = sysroot.map(Path::to_owned);
+        Ok(Self { toolchain, folder: folder.to_owned(), compiler, archiver, linker, sysroot })
+    }
+
+    /// `cargo SUBCOMMAND` for the target.
+    fn cargo(&self, subcommand: &str) -> Command {
+        let linkage = if self.sysroot.is_some() { "-static" } else { "" };
+        let mut command = match self.toolchain {
+            Toolchain::Rustup => {
+                let mut command = Command::new("cargo");
+                command.arg(subcommand).env("CARGO_TARGET_DIR", self.folder.join(format!("rustup{linkage}")));
+                command
+            }
+            Toolchain::Debian => {
+                let mut command = Command::new("/usr/bin/cargo");
+                command
+                    .args([subcommand, "-Zbuild-std=std,panic_abort"])
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("CARGO_TARGET_DIR", self.folder.join(format!("debian{linkage}")))
+                    // This program itself runs under rustup's cargo, whose libraries are not Debian's.
+                    .env_remove("LD_LIBRARY_PATH")
+                    .env_remove("RUSTUP_TOOLCHAIN");
+                command
+            }
+        };
+        command
+            .args(["--locked", "--target", TARGET])
+            .env("CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER", &self.linker)
+            .env("CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_RUSTFLAGS", self.flags())
+            .env("CC_x86_64_unknown_freebsd", &self.compiler)
+            .env("CXX_x86_64_unknown_freebsd", &self.compiler)
+            .env("AR_x86_64_unknown_freebsd", &self.archiver)
+            .env("ZIG_GLOBAL_CACHE_DIR", self.folder.join("zig-cache"))
+            .env("ZIG_LOCAL_CACHE_DIR", self.folder.join("zig-cache"));
+        command
+    }
+
+    /// Static programs lie at fixed addresses. Directories of this machine do not get into a program.
+    fn flags(&self) -> String {
+        let mut flags = String::new();
+        if self.sysroot.is_some() {
+            flags += "-Clinker-flavor=ld.lld -Crelocation-model=static -Cstrip=symbols ";
         }
-        Toolchain::Debian => {
-            let mut command = Command::new("/usr/bin/cargo");
-            command
-                .args(["build", "-Zbuild-std=std,panic_abort"])
-                .env("RUSTC", "/usr/bin/rustc")
-                .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_DIR", folder.join("debian"))
-                // This program itself runs under rustup's cargo, whose libraries are not Debian's.
-                .env_remove("LD_LIBRARY_PATH")
-                .env_remove("RUSTUP_TOOLCHAIN");
-            command
+        let home = |name: &str, below: &str| {
+            let set = env::var_os(name).map(PathBuf::from);
+            set.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(below)))
+        };
+        let named = [
+            (Some(cargo::workspace().to_owned()), "/aifw"),
+            (home("CARGO_HOME", ".cargo"), "/cargo"),
+            (home("RUSTUP_HOME", ".rustup"), "/rustup"),
+        ];
+        for (from, to) in named {
+            if let Some(from) = from {
+                flags += &format!("--remap-path-prefix={}={to} ", from.display());
+            }
         }
-    };
-    command
-        .args(["--locked", "--target", TARGET, "--profile", &arguments.profile])
-        .args(["--package", "aifw", "--bin", "aifw"])
-        .env("CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER", &compiler)
-        .env("CC_x86_64_unknown_freebsd", &compiler)
-        .env("AR_x86_64_unknown_freebsd", &archiver)
-        .env("ZIG_GLOBAL_CACHE_DIR", folder.join("zig-cache"))
-        .env("ZIG_LOCAL_CACHE_DIR", folder.join("zig-cache"));
-    let built = cargo::build(&mut command, "aifw")?;
-    let bytes = fs::read(&built).map_err(file(&built))?;
-    let program = elf::check(&bytes)
-        .map_err(|reason| Error::NotFreeBsd { path: built.clone(), reason: reason.to_string() })?;
-    println!(
-        "{}: FreeBSD {} (amd64), {}, {} MiB, after {} s",
-        built.display(),
-        program.version,
-        program.interpreter.as_deref().unwrap_or("static"),
-        bytes.len() >> 20,
-        began.elapsed().as_secs()
-    );
-    Ok(built)
+        flags.trim_end().to_owned()
+    }
+
+    /// Builds `aifw`.
+    pub fn firmware(&self, profile: &str) -> Result<PathBuf, Error> {
+        let began = Instant::now();
+        let mut command = self.cargo("build");
+        command.args(["--profile", profile, "--package", "aifw", "--bin", "aifw"]);
+        let built = cargo::build(&mut command, "aifw")?;
+        self.check(&built, began)?;
+        Ok(built)
+    }
+
+    /// Builds the daemons in their pinned versions; those that are there already are used again.
+    pub fn daemons(&self) -> Result<Vec<PathBuf>, Error> {
+        let home = self.folder.join(if self.sysroot.is_some() { "daemons-static" } else { "daemons" });
+        let mut programs = Vec::new();
+        for component in COMPONENTS {
+            let root = home.join(component.directory());
+            let paths: Vec<_> = component.programs.iter().map(|name| root.join("bin").join(name)).collect();
+            if !paths.iter().all(|path| tool::is_executable(path)) {
+                let began = Instant::now();
+                eprintln!("Building {} {} for FreeBSD", component.package, component.version);
+                let mut command = self.cargo("install");
+                command
+                    .args(["--no-track", "--force", "--root"])
+                    .arg(&root)
+                    .arg(format!("{}@={}", component.package, component.version))
+                    .envs(components::PROFILE)
+                    .env("PATH", components::path_with(&root.join("bin"))?);
+                run(&mut command)?;
+                for path in &paths {
+                    self.check(path, began)?;
+                }
+            }
+            programs.extend(paths);
+        }
+        Ok(programs)
+    }
+
+    /// Whether a program is what was asked for.
+    fn check(&self, program: &Path, began: Instant) -> Result<(), Error> {
+        let bytes = fs::read(program).map_err(file(program))?;
+        let refuse = |reason: String| Error::NotFreeBsd { path: program.to_owned(), reason };
+        let found = elf::check(&bytes).map_err(|reason| refuse(reason.to_string()))?;
+        if let (Some(_), Some(interpreter)) = (&self.sysroot, &found.interpreter) {
+            return Err(refuse(format!("it is not static but needs {interpreter}")));
+        }
+        println!(
+            "{}: FreeBSD {} (amd64), {}, {} MiB, after {} s",
+            program.display(),
+            found.version,
+            found.interpreter.as_deref().unwrap_or("static"),
+            bytes.len() >> 20,
+            began.elapsed().as_secs()
+        );
+        Ok(())
+    }
+}
+
+/// Where this tool keeps what it builds for FreeBSD.
+pub fn folder() -> PathBuf {
+    cargo::workspace().join("target/freebsd")
 }
 
 /// The command of that name.
 pub fn run_command(arguments: &Arguments) -> Result<(), Error> {
-    run_cross(arguments, &cargo::workspace().join("target/freebsd")).map(drop)
+    let folder = folder();
+    let sysroot = match &arguments.sets {
+        Some(sets) => Some(sysroot::of(&sets::in_directory(sets)?.base, &folder)?),
+        None => None,
+    };
+    Cross::prepare(arguments.toolchain, &folder, sysroot.as_deref())?.firmware(&arguments.profile).map(drop)
 }
 
 /// Finds a toolchain for FreeBSD, or installs one.
@@ -205,24 +316,6 @@ fn zig(folder: &Path) -> Result<PathBuf, Error> {
     Ok(zig)
 }
 
-/// Calls zig as a C compiler and linker. Rust asks for libraries that only FreeBSD's own base system has, and
-/// that nothing in the firmware calls; rustc's and the cc crate's `--target` names the target in a way that zig
-/// does not know.
-fn compiler_script(zig: &Path) -> String {
-    format!(
-        "#!/bin/sh\n\
-         for argument do\n\
-         \tshift\n\
-         \tcase $argument in\n\
-         \t-lkvm|-lmemstat|-lprocstat|-ldevstat|--target=*) ;;\n\
-         \t*) set -- \"$@\" \"$argument\" ;;\n\
-         \tesac\n\
-         done\n\
-         exec '{}' cc -target {ZIG_TARGET} \"$@\"\n",
-        zig.display()
-    )
-}
-
 /// Writes an executable script; an unchanged one is left alone.
 fn write_program(path: &Path, text: &str) -> Result<(), Error> {
     if fs::read_to_string(path).is_ok_and(|present| present == text) && tool::is_executable(path) {
@@ -234,34 +327,7 @@ fn write_program(path: &Path, text: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn the_linker_drops_what_zig_has_not_and_keeps_the_rest() {
-        // A stand-in for zig that prints the arguments it is given, one a line.
-        let folder = tempfile::tempdir().unwrap();
-        let zig = folder.path().join("zig");
-        write_program(&zig, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
-        let cc = folder.path().join("cc");
-        write_program(&cc, &compiler_script(&zig)).unwrap();
-        let given = [
-            "--target=x86_64-unknown-freebsd",
-            "-lc",
-            "-lkvm",
-            "-o",
-            "a file",
-            "-lmemstat",
-            "-lprocstat",
-            "-ldevstat",
-            "",
-        ];
-        let output = Command::new(&cc).args(given).output().unwrap();
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            "cc\n-target\nx86_64-freebsd.15.0-none\n-lc\n-o\na file\n\n"
-        );
-    }
 
     #[test]
     fn a_missing_package_is_not_installed() {

@@ -1,13 +1,27 @@
 //! The project's own tool, behind the cargo aliases: runs the sandbox appliance (`cargo appliance`), builds the
-//! daemons that it runs (`cargo image components`), and the firmware for FreeBSD (`cargo image cross`). A person or tests/run calls it on a development host; it is
-//! not part of the appliance and nothing of the firmware uses it.
+//! daemons that it runs (`cargo image components`) and the firmware for FreeBSD (`cargo image cross`), and makes and
+//! checks what is published: the disk image and the signed update package. A person or tests/run calls it on a
+//! development host; it is not part of the appliance and nothing of the firmware uses it.
 
+mod accounts;
 mod appliance;
+mod build;
 mod cargo;
 mod components;
 mod cross;
+mod disk;
 mod elf;
+mod inspect;
+mod keygen;
+mod progress;
+mod release;
+mod sets;
+mod slot;
+mod tarball;
 mod tool;
+mod tree;
+mod ufs;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +43,16 @@ enum Command {
     Components(components::Arguments),
     /// Compile and link the firmware for x86_64-unknown-freebsd
     Cross(cross::Arguments),
+    /// Build the disk image
+    Build(Box<build::Arguments>),
+    /// Make the key that updates are signed with
+    Keygen(keygen::Arguments),
+    /// Make the signed update package from an image
+    Tarball(tarball::Arguments),
+    /// Show what is in an image or an update package
+    Inspect(inspect::Arguments),
+    /// Check an image or an update package
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +60,11 @@ fn main() -> ExitCode {
         Command::Appliance(arguments) => appliance::run(&arguments),
         Command::Components(arguments) => components::run_command(&arguments),
         Command::Cross(arguments) => cross::run_command(&arguments),
+        Command::Build(arguments) => build::run_command(&arguments),
+        Command::Keygen(arguments) => keygen::run_command(&arguments),
+        Command::Tarball(arguments) => tarball::run_command(&arguments),
+        Command::Inspect(arguments) => inspect::run_command(&arguments),
+        Command::Verify(arguments) => verify::run_command(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,9 @@ pub enum Error {
     Failed { program: String, arguments: String, how: String },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: std::io::Error },
+    /// An I/O error whose file the caller names.
+    #[error(transparent)]
+    Unnamed(#[from] std::io::Error),
     #[error("cargo built no program named {0}")]
     NothingBuilt(String),
     #[error("not built: {0}")]
@@ -32,6 +35,26 @@ pub enum Error {
     NoCache,
     #[error("no FreeBSD toolchain: {0}")]
     NoToolchain(String),
+    #[error("{what} has more than {limit} bytes, which is all there is room for")]
+    TooLarge { what: String, limit: u64 },
+    #[error("{path}: {source}")]
+    Disk { path: PathBuf, source: Box<crate::disk::DiskError> },
+    #[error("{path}: {source}")]
+    Ufs { path: PathBuf, source: Box<crate::ufs::UfsError> },
+    #[error(transparent)]
+    Sets(Box<crate::sets::SetError>),
+    #[error(transparent)]
+    Accounts(#[from] crate::accounts::AccountError),
+    #[error(transparent)]
+    Slot(Box<crate::slot::SlotError>),
+    #[error(transparent)]
+    Key(#[from] crate::release::KeyError),
+    #[error(transparent)]
+    Release(Box<crate::release::ReleaseError>),
+    #[error(transparent)]
+    Download(Box<crate::sets::DownloadError>),
+    #[error("{path}: not everything is right ({wrong} of the above)")]
+    NotRight { path: PathBuf, wrong: usize },
     #[error("{path} is not a FreeBSD program: {reason}")]
     NotFreeBsd { path: PathBuf, reason: String },
 }

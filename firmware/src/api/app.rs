@@ -14,6 +14,7 @@ use crate::pf::Pf;
 use crate::platform::Platform;
 use crate::services::Services;
 use crate::store::Store;
+use crate::update::Updater;
 
 /// The appliance behind the API. One per process, shared.
 pub struct App {
@@ -25,6 +26,7 @@ pub struct App {
     pub applier: Applier,
     pub services: Services,
     pub live: Live,
+    pub updater: Arc<Updater>,
     /// Called, in order, after every 2xx of an authenticated operation whose route says `snapshot`. They must
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use futures_lite::{AsyncRead, AsyncReadExt};
 use serde::de::DeserializeOwned;
 
 use super::{ApiError, App};
@@ -23,12 +24,55 @@ pub struct Call {
     pub params: HashMap<&'static str, String>,
     pub query: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The body of a route that reads it itself.
+    pub upload: Option<Upload>,
     /// Client address: the socket's peer, or the right-most untrusted hop behind a trusted proxy.
     pub ip: Option<IpAddr>,
     /// The appliance's end of the connection, where there is one.
     pub local_addr: Option<SocketAddr>,
     /// Request headers, names in lower case.
     pub headers: HashMap<String, String>,
+}
+
+/// A body on its way.
+pub struct Upload {
+    body: Box<dyn AsyncRead + Unpin + Send + Sync>,
+    limit: usize,
+    left: usize,
+    /// Bytes of the body, where they were announced.
+    pub length: Option<usize>,
+}
+
+impl Upload {
+    pub(super) fn new(
+        body: impl AsyncRead + Unpin + Send + Sync + 'static,
+        limit: usize,
+        length: Option<usize>,
+    ) -> Self {
+        Self { body: Box::new(body), limit, left: limit, length }
+    }
+
+    /// The next bytes; none at the end. 413 once there are more than the limit.
+    pub async fn next(&mut self) -> Result<Vec<u8>, ApiError> {
+        let mut piece = vec![0; 64 * 1024];
+        let count = self.body.read(&mut piece).await.map_err(|error| body_failed(&error))?;
+        self.left = self.left.checked_sub(count).ok_or_else(|| too_large(self.limit))?;
+        piece.truncate(count);
+        Ok(piece)
+    }
+}
+
+/// 413.
+pub(super) fn too_large(limit: usize) -> ApiError {
+    ApiError::new(413, format!("the body is larger than {limit} bytes"))
+}
+
+/// A body that did not arrive.
+pub(super) fn body_failed(error: &std::io::Error) -> ApiError {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => ApiError::new(408, "the body did not arrive in time"),
+        _ => ApiError::bad_request(format!("body: {error}")),
+    }
 }
 
 /// `limit` and `offset` of a list.

@@ -8,6 +8,7 @@ pub mod call;
 pub mod config;
 mod dhcp;
 mod dns;
+mod dynamic_dns;
 mod encode;
 pub mod error;
 mod events;
@@ -31,12 +32,14 @@ pub mod schedules;
 pub mod server;
 pub mod services;
 mod services_common;
+pub(crate) mod settings;
 mod system;
 #[doc(hidden)]
 pub mod testing;
 mod time;
 mod tree;
 pub(crate) mod ui;
+mod updates;
 
 pub use app::{App, Gate};
 pub use call::{Call, Page};
@@ -66,7 +69,10 @@ pub fn routes() -> Vec<Route> {
         dhcp::routes(),
         ids::routes(),
         time::routes(),
+        settings::routes(),
+        dynamic_dns::routes(),
         system::routes(),
+        updates::routes(),
         network::routes(),
     ]
     .concat()

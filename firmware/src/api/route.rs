@@ -35,6 +35,8 @@ pub struct Route {
     pub summary: &'static str,
     /// Largest body in bytes; more is 413.
     pub body_limit: usize,
+    /// The body is handed on as it comes, as [`Call::upload`], instead of being read before.
+    pub streams: bool,
     /// `?ticket=` counts as a credential here (streams).
     pub takes_ticket: bool,
     /// A success is followed by an automatic snapshot (contract/config.md §4).
@@ -71,6 +73,7 @@ impl Route {
             access,
             summary,
             body_limit: DEFAULT_BODY_LIMIT,
+            streams: false,
             takes_ticket: false,
             snapshot: method != "GET",
             request: None,
@@ -95,6 +98,12 @@ impl Route {
     }
     pub fn with_body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
+        self
+    }
+    /// The handler reads the body itself, up to so many bytes.
+    pub fn with_upload(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self.streams = true;
         self
     }
     pub fn with_ticket(mut self) -> Self {

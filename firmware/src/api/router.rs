@@ -11,6 +11,7 @@ use futures_lite::{AsyncReadExt, FutureExt};
 use ipnet::IpNet;
 use tide::http::{self, Method, StatusCode, headers};
 
+use super::call::{Upload, body_failed, too_large};
 use super::encode::Encoder;
 use super::reply::{Conversation, Payload};
 use super::tree::{Found, Tree};
@@ -226,7 +227,10 @@ impl Api {
         let ticket = query.iter().find(|(name, _)| name == "ticket").map(|(_, value)| value.as_str());
         let caller = self.caller(head, route, ticket, ip)?;
         self.permit(route, caller.as_ref())?;
-        let body = read_body(&mut request, route.body_limit).await?;
+        let (body, upload) = match route.streams {
+            true => (Vec::new(), Some(stream_body(&mut request, route.body_limit)?)),
+            false => (read_body(&mut request, route.body_limit).await?, None),
+        };
         let wants_websocket = websocket_key(head);
         let writer = if route.method != "GET" && route.snapshot { caller.clone() } else { None };
         let call = Call {
@@ -237,6 +241,7 @@ impl Api {
             params: parameters.into_iter().collect(),
             query,
             body,
+            upload,
             ip,
             local_addr: head.peer.and_then(|peer| peer.local()),
             headers: std::mem::take(&mut head.headers),
@@ -399,21 +404,26 @@ fn query_of(request: &http::Request) -> Vec<(String, String)> {
 
 /// The whole body; 413 as soon as it is known to be larger than `limit`.
 async fn read_body(request: &mut http::Request, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let too_large = || ApiError::new(413, format!("the body is larger than {limit} bytes"));
     let length = request.len();
     if length == Some(0) {
         return Ok(Vec::new());
     }
     if length.is_some_and(|length| length > limit) {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     let mut bytes = Vec::with_capacity(length.unwrap_or(0).min(64 * 1024));
     let mut body = request.take_body().into_reader().take(limit as u64 + 1);
-    body.read_to_end(&mut bytes).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::TimedOut => ApiError::new(408, "the body did not arrive in time"),
-        _ => ApiError::bad_request(format!("body: {error}")),
-    })?;
-    if bytes.len() > limit { Err(too_large()) } else { Ok(bytes) }
+    body.read_to_end(&mut bytes).await.map_err(|error| body_failed(&error))?;
+    if bytes.len() > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+/// The body as it comes; 413 when it is announced to be larger than `limit`.
+fn stream_body(request: &mut http::Request, limit: usize) -> Result<Upload, ApiError> {
+    let length = request.len();
+    if length.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    Ok(Upload::new(request.take_body().into_reader(), limit, length))
 }
 
 /// `Sec-WebSocket-Accept` for a request that asks for a WebSocket (RFC 6455 §4.2.1); else 400 or 426.

@@ -41,6 +41,8 @@ use crate::platform::geoip::GeoIp;
 use crate::services::{self, Components, Services};
 use crate::store::Store;
 use crate::supervisor::Supervisor;
+use crate::update::slots::image::SandboxDisk;
+use crate::update::{self, Updater, this_version};
 
 /// Accepts `Bearer all`, `Bearer none`, or `Bearer rules:read,nat:read`; every other credential is wrong.
 /// A ticket is any hexadecimal text, and holds every permission.
@@ -167,6 +169,7 @@ pub fn app_on(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>) -> App {
 
 #[allow(clippy::expect_used)]
 fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Services) -> App {
+    let updater = updater_of(dir, platform.clone());
     let store = Store::open(dir).expect("a store can be made in the directory");
     let traffic = Arc::new(Traffic::default());
     let applier = Applier::new(
@@ -197,10 +200,29 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
         applier,
         services,
         live,
+        updater,
         after_write: Vec::new(),
         traffic,
         emergency: None,
     }
+}
+
+/// An updater whose disk is `disk.img` in the directory, with slots of 4 MiB, whose release keys are in `release.keys`
+/// there, and whose release server is nobody.
+#[allow(clippy::expect_used)]
+fn updater_of(dir: &Path, platform: Arc<dyn Platform>) -> Arc<Updater> {
+    let slots = SandboxDisk::power_on(&dir.join("disk.img"), 4 << 20).expect("the disk boots");
+    let updater = Updater::begin(update::Options {
+        slots: Arc::new(slots),
+        platform,
+        state_dir: dir.to_owned(),
+        keys: dir.join("release.keys"),
+        version: this_version(),
+        simulated: true,
+        reboot_marker: dir.join("root/var/run/reboot-required"),
+        release_url: "http://127.0.0.1:9/latest".into(),
+    });
+    Arc::new(updater.expect("the updater begins"))
 }
 
 /// The same appliance with its real authentication at the gate, and its built-in roles in the store.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::outbound;
 use crate::api::App;
 use crate::compile::services::ids::BLOCK_TABLE;
 use crate::config::{ServiceKind, TableName, Timestamp};
@@ -11,6 +12,7 @@ use crate::services::ids::{CommandSocket, Tailer};
 use crate::services::rdns::upkeep;
 use crate::services::trafficcop;
 use crate::store::Author;
+use crate::{apply, update};
 
 /// Starts every area's own tasks. They end with the process.
 pub fn start(app: &Arc<App>) {
@@ -21,6 +23,26 @@ pub fn start(app: &Arc<App>) {
     smol::spawn(update_rulesets(app.clone())).detach();
     smol::spawn(keep_resolver_up_to_date(app.clone())).detach();
     smol::spawn(fetch_blocklists(app.clone())).detach();
+    smol::spawn(keep_maintenance_window(app.clone())).detach();
+    smol::spawn(outbound::export_metrics(app.clone())).detach();
+    smol::spawn(outbound::send_mail(app.clone())).detach();
+    smol::spawn(outbound::watch_versions(app.clone())).detach();
+    smol::spawn(outbound::publish_addresses(app.clone())).detach();
+}
+
+/// Looks every so often whether the weekly maintenance window has begun.
+async fn keep_maintenance_window(app: Arc<App>) {
+    const LOOK: Duration = Duration::from_secs(20);
+    let mut clock = update::window::Clock::new(Timestamp::now());
+    loop {
+        async_io::Timer::after(LOOK).await;
+        let config = app.store.snapshot().config.clone();
+        let zone = apply::schedules::time_zone(&config);
+        if clock.due(&config.updates, &zone, Timestamp::now()) {
+            let updater = app.updater.clone();
+            blocking::unblock(move || updater.run_window(&config.updates)).await;
+        }
+    }
 }
 
 async fn keep_access_log_small(app: Arc<App>) {

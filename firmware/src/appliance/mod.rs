@@ -3,7 +3,10 @@
 pub mod ask;
 mod background;
 pub mod network_event;
+pub mod outbound;
+mod power_cycle;
 pub mod sandbox;
+pub mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,8 @@ use crate::platform::geoip::GeoIp;
 use crate::services::{self, Components, Services};
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
 use crate::supervisor::Supervisor;
+use crate::update::slots::Slots;
+use crate::update::{self, UpdateError, Updater};
 
 /// What differs between a sandbox and the real machine.
 pub struct Parts {
@@ -41,6 +46,10 @@ pub struct Parts {
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
+    /// The disk that the firmware is on.
+    pub slots: Arc<dyn Slots>,
+    /// Public keys of releases, one a line.
+    pub release_keys: PathBuf,
     /// Why the store is none that lasts.
     pub emergency: Option<String>,
 }
@@ -53,6 +62,8 @@ pub enum StartError {
     Auth(#[from] AuthError),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error("the updater: {0}")]
+    Update(#[from] UpdateError),
     #[error("{what}: {reason}")]
     Input { what: String, reason: String },
     #[error("{0}")]
@@ -70,6 +81,21 @@ pub struct Appliance {
 impl Appliance {
     /// Opens the store and puts the rooms together.
     pub async fn assemble(parts: Parts) -> Result<Self, StartError> {
+        // Before the store is opened: it may be this firmware's only after this.
+        let updater = Arc::new(Updater::begin(update::Options {
+            slots: parts.slots,
+            platform: parts.platform.clone(),
+            state_dir: parts.state_dir.clone(),
+            keys: parts.release_keys,
+            version: update::this_version(),
+            simulated: parts.platform.kind() == "sandbox",
+            reboot_marker: parts.root.join("var/run/reboot-required"),
+            release_url: update::release::DEFAULT_URL.into(),
+        })?);
+        updater.watch_over_trial();
+        if updater.worn_out() {
+            updater.reject_boot("it ended again and again")?;
+        }
         let store = Store::open(&parts.state_dir)?;
         let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
         auth.start().await?;
@@ -122,6 +148,7 @@ impl Appliance {
             applier,
             services,
             live,
+            updater,
             traffic,
             emergency: parts.emergency,
         };

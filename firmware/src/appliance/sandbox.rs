@@ -11,7 +11,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Appliance, Parts, StartError, read};
+use super::trial::{self, Doors};
+use super::{Appliance, Parts, StartError, power_cycle, read};
 use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
 use crate::api::{Cors, Options};
 use crate::compile::services::ListenMap;
@@ -69,6 +70,12 @@ pub struct Arguments {
     /// Origins that a browser may call from, comma separated; * = any
     #[arg(long, value_name = "LIST", default_value = "*", value_parser = Cors::parse)]
     cors: Cors,
+    /// Public keys of releases, one a line; release.keys in the state directory unless given
+    #[arg(long, value_name = "FILE")]
+    release_keys: Option<PathBuf>,
+    /// Size of each of the two slots of the simulated disk, in MiB
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    slot_mib: u64,
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
@@ -95,7 +102,8 @@ pub fn run(arguments: Arguments) -> Result<(), StartError> {
     smol::block_on(serve(arguments))
 }
 
-async fn serve(arguments: Arguments) -> Result<(), StartError> {
+async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
+    arguments.listen = power_cycle::address(arguments.listen);
     let stop = stop_signal()?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
@@ -151,6 +159,8 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
             true => ListenMap::AsConfigured,
             false => ListenMap::Loopback { offset: arguments.port_offset },
         },
+        slots: Arc::new(power_cycle::disk(&state, arguments.slot_mib << 20)?),
+        release_keys: arguments.release_keys.clone().unwrap_or_else(|| state.join("release.keys")),
         emergency: None,
     })
     .await?;
@@ -177,13 +187,19 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
     connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
     let filter = simulator.clone();
     platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
-    if let Err(error) = appliance.start().await {
+    let loaded = appliance.start().await.map_err(|error| error.to_string());
+    if let Err(error) = &loaded {
         eprintln!("[ERROR] the applied rules could not be loaded: {error}");
     }
-    let mut places = vec![place(&arguments, &state)?];
+    let mut places = vec![match arguments.tls {
+        true => following_tls(&arguments, &state, &appliance)?,
+        false => place(&arguments),
+    }];
     places.extend(arguments.socket.clone().map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
+    let doors = Doors { addresses: server.addresses().to_vec(), socket: arguments.socket.clone() };
+    smol::spawn(trial::judge(appliance.app.clone(), doors, loaded)).detach();
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
     println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
@@ -210,27 +226,31 @@ async fn serve(arguments: Arguments) -> Result<(), StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    stop.recv().await.ok();
+    let ending = power_cycle::wait(&stop, &appliance.app.updater, &platform).await;
     println!("[OK] stopping");
+    let slot = appliance.app.updater.slot();
     appliance.stop(server).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
-    Ok(())
+    power_cycle::again(ending, address, slot)
 }
 
-/// Where the API listens: TLS, plain on loopback, or plain anywhere if that was asked for.
-fn place(arguments: &Arguments, state: &Path) -> Result<Listen, StartError> {
-    if arguments.tls {
-        let pem = certificate(state)?;
-        let tls = Tls::new(&pem)
-            .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-        return Ok(Listen::Tls(arguments.listen, tls));
-    }
-    Ok(match arguments.plain_http_anywhere {
+/// Where the API listens without TLS: on loopback, or anywhere if that was asked for.
+fn place(arguments: &Arguments) -> Listen {
+    match arguments.plain_http_anywhere {
         true => Listen::PlainAnywhere(arguments.listen),
         false => Listen::Plain(arguments.listen),
-    })
+    }
+}
+
+/// TLS that follows the stored policy and certificate; this state directory's own as long as there is none.
+fn following_tls(arguments: &Arguments, state: &Path, appliance: &Appliance) -> Result<Listen, StartError> {
+    let pem = certificate(state)?;
+    let tls = Tls::new(&pem)
+        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+    smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
+    Ok(Listen::Tls(arguments.listen, tls))
 }
 
 /// The certificate of this state directory, made at the first start.

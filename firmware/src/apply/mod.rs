@@ -27,6 +27,7 @@ use machine::{Compiled, Machine};
 pub use pending::Pending;
 use url_tables::UrlTables;
 
+use crate::compile;
 use crate::config::document::RowError;
 use crate::config::{Config, Document, Id, TableName, Timestamp};
 use crate::pf::Pf;
@@ -334,6 +335,15 @@ impl Applier {
             Ok(())
         })
         .await
+    }
+
+    /// Gives pf the limits and time-outs of the applied configuration, and nothing else: rules and states stay.
+    pub async fn tune(&self) -> Result<(), ApplyError> {
+        let _turn = self.inner.turn.lock().await;
+        let settings = self.inner.store.snapshot().applied.firewall.clone();
+        let text = compile::tuning(&settings).to_string();
+        let set = self.on_machine(move |machine| machine.pf.set_options(&text)).await;
+        set.map_err(|error| ApplyError::Step { step: "limits".into(), reason: error.to_string() })
     }
 
     /// Fills the pf table of one stored alias at once; rules stay as they are. `former` is a name that it had

@@ -5,7 +5,7 @@ use super::address::{addresses_of, first_address_of, networks_of};
 use super::{Context, Output, Warning};
 use crate::config::settings::DefaultPolicy;
 use crate::config::system::WanMode;
-use crate::config::{InterfaceName, alias::SYSTEM_TABLES};
+use crate::config::{FirewallSettings, InterfaceName, alias::SYSTEM_TABLES, pf_tuning};
 use crate::pf::ast::*;
 
 const TRANSLATION_ANCHORS: [(AnchorKind, &str); 5] = [
@@ -96,9 +96,34 @@ fn options(context: &Context<'_>) -> Vec<SetOption> {
         SetOption::StatePolicy(StatePolicy::Floating),
         SetOption::Limit(LimitName::States, settings.max_states),
         SetOption::Limit(LimitName::TableEntries, settings.max_table_entries),
-        SetOption::Reassemble { on: true, no_df: true },
     ]);
+    // A load without `-m` goes back to pf's own for what is not in it.
+    options.extend(settings.max_src_nodes.map(|limit| SetOption::Limit(LimitName::SrcNodes, limit)));
+    options.extend(settings.max_frags.map(|limit| SetOption::Limit(LimitName::Frags, limit)));
+    options.extend(timeouts(|name| settings.timeouts.get(name).copied()));
+    options.push(SetOption::Reassemble { on: true, no_df: true });
     options
+}
+
+/// Those of pf's time-outs that `value` knows, in pf's order.
+fn timeouts(value: impl Fn(&str) -> Option<u32>) -> impl Iterator<Item = SetOption> {
+    Timeout::ALL.iter().filter_map(move |which| Some(SetOption::Timeout(*which, value(&which.to_string())?)))
+}
+
+/// Every limit and time-out as options of their own, what is not set being pf's own: what makes a running pf as the
+/// main ruleset would.
+pub fn tuning(settings: &FirewallSettings) -> Ruleset {
+    let mut options = vec![
+        SetOption::Limit(LimitName::States, settings.max_states),
+        SetOption::Limit(LimitName::SrcNodes, settings.max_src_nodes.unwrap_or(pf_tuning::SRC_NODES)),
+        SetOption::Limit(LimitName::Frags, settings.max_frags.unwrap_or(pf_tuning::FRAGS)),
+        SetOption::Limit(LimitName::TableEntries, settings.max_table_entries),
+    ];
+    options.extend(timeouts(|name| {
+        let usual = || pf_tuning::usual_timeout(name, settings.max_states);
+        settings.timeouts.get(name).copied().or_else(usual)
+    }));
+    Ruleset { statements: options.into_iter().map(Item::Set).map(Into::into).collect() }
 }
 
 /// Where SSH and the API are always reachable.

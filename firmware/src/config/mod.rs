@@ -1,18 +1,24 @@
 //! The configuration: a typed value, one file per subsystem, with validation and defaults. Pure: nothing here
 //! touches a file, a process or a socket. Called by every other room; uses none of them.
 
+pub mod ai;
 pub mod alias;
 pub mod backup;
 pub mod dhcp;
 pub mod dns;
 pub mod document;
+pub mod dynamic_dns;
 pub mod geoip;
 pub mod ha;
 pub mod ids;
+pub mod mail;
 pub mod nat;
 pub mod network;
 pub mod permission;
+pub mod pf_tuning;
+pub mod preferences;
 pub mod proxy;
+pub mod reach;
 pub mod request;
 pub mod route;
 pub mod rule;
@@ -25,6 +31,8 @@ pub mod shaping;
 pub mod system;
 pub mod time;
 pub mod tls;
+pub mod update;
+pub mod valkey;
 pub mod value;
 pub mod vpn;
 
@@ -84,6 +92,8 @@ document::document! {
             proxy_tls_certs: proxy::Row<proxy::TlsCert> => "proxy_tls_cert",
             proxy_tls_options: proxy::Row<proxy::TlsOption> => "proxy_tls_option",
             proxy_cert_resolvers: proxy::Row<proxy::CertResolver> => "proxy_cert_resolver",
+            dns_providers: dynamic_dns::DnsProvider => "dns_provider",
+            ddns_records: dynamic_dns::DdnsRecord => "ddns_record",
         }
         sections {
             system: System => "system",
@@ -102,6 +112,12 @@ document::document! {
             time: time::TimeSettings => "time",
             proxy: proxy::ProxySettings => "proxy",
             ids: ids::IdsSettings => "ids",
+            updates: update::UpdateSettings => "updates",
+            valkey: valkey::Valkey => "valkey",
+            ai: ai::AiSettings => "ai",
+            mail: mail::Mail => "mail",
+            preferences: preferences::Preferences => "preferences",
+            ddns: dynamic_dns::DdnsSettings => "ddns",
         }
     }
 }

@@ -71,6 +71,16 @@ impl Secret {
     }
 }
 
+/// A text of somebody else's (an error of a server that was given a secret), should it repeat one.
+pub fn without<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
+        let encoded = data_encoding::BASE64.encode(secret.expose().as_bytes());
+        text = text.replace(secret.expose(), "***").replace(&encoded, "***");
+    }
+    text
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_empty() { "Secret(none)" } else { "Secret(set)" })

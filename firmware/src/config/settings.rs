@@ -1,5 +1,7 @@
 //! Settings that exist once: authentication, firewall, history, dashboard.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,11 @@ pub struct FirewallSettings {
     pub max_states: u32,
     /// `set limit table-entries`.
     pub max_table_entries: u32,
+    /// `set limit src-nodes` and `set limit frags`; `None` = pf's own.
+    pub max_src_nodes: Option<u32>,
+    pub max_frags: Option<u32>,
+    /// `set timeout`, by pf's names: seconds, of `adaptive.*` states; those that are not here are pf's own.
+    pub timeouts: BTreeMap<String, u32>,
 }
 
 impl Default for FirewallSettings {
@@ -68,6 +75,9 @@ impl Default for FirewallSettings {
             automatic_nat: true,
             max_states: 100_000,
             max_table_entries: 1_000_000,
+            max_src_nodes: None,
+            max_frags: None,
+            timeouts: BTreeMap::new(),
         }
     }
 }
@@ -85,16 +95,29 @@ impl Default for HistorySettings {
     }
 }
 
+/// By what the dashboard's past is limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HistoryMode {
+    #[default]
+    Duration,
+    Ram,
+}
+
 /// How much of the past the dashboard keeps (contract/system.md §3.7): 300 to 2,592,000 s, one entry a second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DashboardSettings {
+    /// What holds; follows from `ram_limit_mb` in that mode.
     pub history_seconds: u32,
+    pub mode: HistoryMode,
+    /// 0 = never set.
+    pub ram_limit_mb: u32,
 }
 
 impl Default for DashboardSettings {
     fn default() -> Self {
-        Self { history_seconds: 1800 }
+        Self { history_seconds: 1800, mode: HistoryMode::Duration, ram_limit_mb: 0 }
     }
 }
 

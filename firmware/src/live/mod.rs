@@ -267,6 +267,10 @@ impl Live {
     pub fn history(&self) -> Vec<Arc<Entry>> {
         lock(&self.inner.history).sent()
     }
+    /// Keeps as many seconds from now on; a shorter history is trimmed at once.
+    pub fn keep_history(&self, seconds: u32) {
+        lock(&self.inner.history).set_capacity(seconds as usize);
+    }
     /// Entries in the history ring.
     pub fn history_len(&self) -> usize {
         lock(&self.inner.history).len()

@@ -45,6 +45,15 @@ impl Pf for Absent {
     fn state_limit(&self) -> Result<u64, PfError> {
         absent()
     }
+    fn limits(&self) -> Result<Vec<(String, u64)>, PfError> {
+        absent()
+    }
+    fn timeouts(&self) -> Result<Vec<(String, u64)>, PfError> {
+        absent()
+    }
+    fn set_options(&self, _: &str) -> Result<(), PfError> {
+        absent()
+    }
     fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError> {
         absent()
     }

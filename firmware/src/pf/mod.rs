@@ -132,6 +132,20 @@ pub trait Pf: Send + Sync {
     fn info(&self) -> Result<PfInfo, PfError>;
     /// Hard limit of the state table (`pfctl -sm`).
     fn state_limit(&self) -> Result<u64, PfError>;
+    /// All hard limits by name (`pfctl -sm`); no limit is the largest number.
+    fn limits(&self) -> Result<Vec<(String, u64)>, PfError> {
+        Err(PfError::Unreachable("its limits cannot be asked".into()))
+    }
+    /// Time-outs by name, in seconds; `adaptive.*` are counts of states (`pfctl -st`).
+    fn timeouts(&self) -> Result<Vec<(String, u64)>, PfError> {
+        Err(PfError::Unreachable("its time-outs cannot be asked".into()))
+    }
+    /// Sets the options of the text (`set limit`, `set timeout`) beside those that are set, and nothing else: rules,
+    /// tables and states stay (`pfctl -O -m -f`).
+    fn set_options(&self, text: &str) -> Result<(), PfError> {
+        let _ = text;
+        Err(PfError::Unreachable("its options cannot be set".into()))
+    }
     fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError>;
     /// `pfctl -k label -k LABEL`; how many were killed.
     fn kill_states_with_label(&self, label: &str) -> Result<u64, PfError>;

@@ -10,6 +10,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
+use crate::config::reach::Reach;
+
 /// What a server said of a copy, sent back to it to ask for a newer one (RFC 9110 §13.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
@@ -47,43 +49,10 @@ pub enum FetchError {
     Failed { url: String, reason: String },
 }
 
-/// Whether an address is one of the public internet's (IANA special-purpose registries say which are not).
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_broadcast()
-                || v4.is_documentation()
-                || v4.is_multicast()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && (18..20).contains(&b)))
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(IpAddr::V4(v4)),
-            None => {
-                let first = v6.segments()[0];
-                // Global unicast only, less documentation, and less 6to4/Teredo, which reach IPv4 insides.
-                (first & 0xe000) == 0x2000
-                    && !(first == 0x2001 && v6.segments()[1] == 0xdb8)
-                    && first != 0x2002
-                    && !(first == 0x2001 && v6.segments()[1] == 0)
-            }
-        },
-    }
-}
-
 /// Resolves names, and refuses those that lead inside. The check is on the addresses that are then connected
 /// to, so a name cannot change its answer in between.
 #[derive(Debug)]
-struct Guarded {
-    inside_allowed: bool,
-}
+struct Guarded(Reach);
 
 const INSIDE: &str = "is not a public address";
 
@@ -95,10 +64,7 @@ impl Resolver for Guarded {
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = DefaultResolver::default().resolve(uri, config, timeout)?;
-        if self.inside_allowed {
-            return Ok(found);
-        }
-        match found.iter().map(SocketAddr::ip).find(|address| !is_public(*address)) {
+        match found.iter().map(SocketAddr::ip).find(|address| !self.0.allows(*address)) {
             Some(address) => Err(ureq::Error::Io(std::io::Error::new(
                 std::io::ErrorKind::PermissionDenied,
                 format!("{address} {INSIDE}"),
@@ -106,6 +72,11 @@ impl Resolver for Guarded {
             None => Ok(found),
         }
     }
+}
+
+/// An agent that connects only to addresses within `reach`.
+pub fn agent(config: ureq::config::Config, reach: Reach) -> ureq::Agent {
+    ureq::Agent::with_parts(config, DefaultConnector::default(), Guarded(reach))
 }
 
 /// Gets a document, if it has changed since `known`. Redirects are followed (at most 5), each target being
@@ -122,22 +93,9 @@ pub fn fetch_as(
     limits: Limits,
 ) -> Result<Fetched, FetchError> {
     let failed = |reason: String| FetchError::Failed { url: url.to_owned(), reason };
-    match url::Url::parse(url).map_err(|error| failed(error.to_string()))?.scheme() {
-        "http" | "https" => {}
-        _ => return Err(FetchError::Scheme { url: url.to_owned() }),
-    }
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(limits.time))
-        .max_redirects(5)
-        .http_status_as_error(false)
-        .proxy(None)
-        .user_agent(user_agent)
-        .build();
-    let agent = ureq::Agent::with_parts(
-        config,
-        DefaultConnector::default(),
-        Guarded { inside_allowed: limits.inside_allowed },
-    );
+    check_scheme(url)?;
+    let config = builder(user_agent).timeout_global(Some(limits.time)).build();
+    let agent = agent(config, Reach::inside(limits.inside_allowed));
     let mut request = agent.get(url);
     if let Some(etag) = &known.etag {
         request = request.header("If-None-Match", etag);
@@ -145,16 +103,7 @@ pub fn fetch_as(
     if let Some(date) = &known.last_modified {
         request = request.header("If-Modified-Since", date);
     }
-    let mut response = request.call().map_err(|error| match error {
-        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
-            let address = io.to_string().split(' ').next().and_then(|text| text.parse().ok());
-            match address {
-                Some(address) => FetchError::Inside { url: url.to_owned(), address },
-                None => failed(io.to_string()),
-            }
-        }
-        other => failed(other.to_string()),
-    })?;
+    let mut response = request.call().map_err(|error| told(url, error))?;
     let status = response.status().as_u16();
     if status == 304 {
         return Ok(Fetched::NotModified);
@@ -171,6 +120,112 @@ pub fn fetch_as(
             other => failed(other.to_string()),
         })?;
     Ok(Fetched::Document { body, validators })
+}
+
+fn check_scheme(url: &str) -> Result<(), FetchError> {
+    let parsed = url::Url::parse(url)
+        .map_err(|error| FetchError::Failed { url: url.to_owned(), reason: error.to_string() })?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(()),
+        _ => Err(FetchError::Scheme { url: url.to_owned() }),
+    }
+}
+
+/// What every request has in common.
+fn builder(user_agent: &str) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder()
+        .max_redirects(5)
+        .http_status_as_error(false)
+        .proxy(None)
+        .user_agent(user_agent)
+}
+
+fn told(url: &str, error: ureq::Error) -> FetchError {
+    let failed = |reason: String| FetchError::Failed { url: url.to_owned(), reason };
+    match error {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
+            let address = io.to_string().split(' ').next().and_then(|text| text.parse().ok());
+            match address {
+                Some(address) => FetchError::Inside { url: url.to_owned(), address },
+                None => failed(io.to_string()),
+            }
+        }
+        other => failed(other.to_string()),
+    }
+}
+
+/// What was had of a large document before.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// So many bytes from its beginning.
+    pub bytes: u64,
+    /// The strong validator of what they are a part of.
+    pub etag: &'a str,
+}
+
+/// A large document on its way.
+pub struct Stream {
+    /// Where the bytes begin that `body` gives: behind the part that was had before, or at 0.
+    pub from: u64,
+    /// Bytes of the whole document, where the server says so.
+    pub total: Option<u64>,
+    /// A strong validator, by which the document can be gone on with later (RFC 9110 §13.1.5).
+    pub etag: Option<String>,
+    pub body: Box<dyn std::io::Read + Send>,
+}
+
+/// Time limits of a [`stream`]. The whole may take as long as it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    pub connect: Duration,
+    /// Between two pieces.
+    pub idle: Duration,
+}
+
+/// Begins to get a large document, or goes on with it (RFC 9110 §14.2) if it is still the same and the server can.
+pub fn stream(
+    user_agent: &str,
+    url: &str,
+    had: Option<Part>,
+    patience: Patience,
+    inside_allowed: bool,
+) -> Result<Stream, FetchError> {
+    check_scheme(url)?;
+    let config = builder(user_agent)
+        .timeout_connect(Some(patience.connect))
+        .timeout_recv_response(Some(patience.idle))
+        .timeout_per_read(Some(patience.idle))
+        .build();
+    // As it is: its bytes are counted and its hash is known.
+    let mut request =
+        agent(config, Reach::inside(inside_allowed)).get(url).header("Accept-Encoding", "identity");
+    if let Some(part) = had {
+        request = request.header("Range", format!("bytes={}-", part.bytes)).header("If-Range", part.etag);
+    }
+    let response = request.call().map_err(|error| told(url, error))?;
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let number = |text: String| text.parse::<u64>().ok();
+    let (from, total) = match response.status().as_u16() {
+        200 => (0, header("content-length").and_then(number)),
+        206 => {
+            let range = header("content-range").unwrap_or_default();
+            let given = parse_range(&range).filter(|(from, _)| had.is_some_and(|part| part.bytes == *from));
+            given.ok_or_else(|| FetchError::Failed {
+                url: url.to_owned(),
+                reason: format!("the server sent another part than was asked for ({range:?})"),
+            })?
+        }
+        status => return Err(FetchError::Status { url: url.to_owned(), status }),
+    };
+    let etag = header("etag").filter(|etag| !etag.starts_with("W/"));
+    Ok(Stream { from, total, etag, body: Box::new(response.into_body().into_reader()) })
+}
+
+/// `bytes 100-199/200`: where it begins, and bytes of the whole.
+fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
 }
 
 #[cfg(test)]
@@ -255,31 +310,5 @@ mod tests {
             fetch(&large, &Validators::default(), LOCAL),
             Err(FetchError::TooLarge { limit: 1024, .. })
         ));
-    }
-
-    #[test]
-    fn public_addresses() {
-        for address in ["8.8.8.8", "100.63.0.1", "2600::1", "::ffff:8.8.8.8"] {
-            assert!(is_public(address.parse().unwrap()), "{address}");
-        }
-        for address in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "192.0.2.1",
-            "224.0.0.1",
-            "::1",
-            "fe80::1",
-            "fd00::1",
-            "::ffff:10.0.0.1",
-            "2001:db8::1",
-            "2002:a00:1::",
-            "64:ff9b::1",
-        ] {
-            assert!(!is_public(address.parse().unwrap()), "{address}");
-        }
     }
 }

@@ -8,7 +8,7 @@ pub mod host;
 pub mod resolv;
 pub mod sandbox;
 pub mod system;
-mod usage;
+pub mod usage;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

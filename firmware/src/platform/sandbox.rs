@@ -34,8 +34,8 @@ pub struct Sandbox {
     /// Empty = the host's.
     hostname: RwLock<String>,
     default_gateway: RwLock<Option<IpAddr>>,
-    /// When a restart that was asked for would happen.
-    power_due: RwLock<Option<SystemTime>>,
+    /// What was asked for, and when it happens.
+    power_due: RwLock<Option<(Power, SystemTime)>>,
 }
 
 impl Sandbox {
@@ -60,6 +60,12 @@ impl Sandbox {
     /// The name that this machine goes by from now on; the host keeps its own.
     pub fn set_hostname(&self, name: &str) {
         *self.hostname.write().unwrap_or_else(PoisonError::into_inner) = name.to_owned();
+    }
+
+    /// The restart, or the end, that was asked for and is due.
+    pub fn power_due(&self) -> Option<Power> {
+        let held = *self.power_due.read().unwrap_or_else(PoisonError::into_inner);
+        held.filter(|(_, due)| *due <= SystemTime::now()).map(|(power, _)| power)
     }
 
     /// Where OS changes of this sandbox are recorded.
@@ -225,12 +231,12 @@ impl Platform for Sandbox {
         steps
     }
 
-    /// Recorded in `power.log` of the state directory; nothing else happens.
+    /// Recorded in `power.log` of the state directory; whoever runs the sandbox does it when it is due.
     fn power(&self, power: Power, delay: Duration) -> Result<Scheduled, PlatformError> {
         use std::io::Write;
         let mut due = self.power_due.write().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
-        if due.is_some_and(|due| due > now) {
+        if due.is_some_and(|(_, due)| due > now) {
             return Ok(Scheduled::Already);
         }
         std::fs::create_dir_all(&self.state_dir)?;
@@ -238,13 +244,13 @@ impl Platform for Sandbox {
             std::fs::OpenOptions::new().create(true).append(true).open(self.state_dir.join("power.log"))?;
         let at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         writeln!(log, "{at} {} {}", power.word(), system::shutdown_time(delay))?;
-        *due = Some(now + delay);
+        *due = Some((power, now + delay));
         Ok(Scheduled::Now)
     }
 
     fn cancel_power(&self) -> Result<bool, PlatformError> {
         let due = self.power_due.write().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(due.is_some_and(|due| due > SystemTime::now()))
+        Ok(due.is_some_and(|(_, due)| due > SystemTime::now()))
     }
 }
 

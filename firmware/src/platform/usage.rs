@@ -18,6 +18,14 @@ pub fn usage(mount: &str, filesystem: &str) -> Option<Disk> {
     })
 }
 
+/// Bytes that can still be written below `path`; `None` where nothing can be told.
+pub fn available(path: &std::path::Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    // Widths and signs differ between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

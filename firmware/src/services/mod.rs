@@ -3,16 +3,22 @@
 //! [`Runner`] per daemon. Called by `apply/` (to make a daemon match a configuration), by `live/` and the API
 //! (to look). Knows nothing of HTTP requests.
 
+pub mod ai;
 mod components;
+pub mod dns_update;
+pub mod dynamic_dns;
 pub mod files;
 pub mod ids;
 pub mod logs;
+pub mod mail;
 pub mod rdhcpd;
 pub mod rdns;
 pub mod rtime;
 mod runner;
+pub mod sigv4;
 pub mod sshd;
 pub mod trafficcop;
+pub mod valkey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +106,9 @@ fn base_spec(kind: ServiceKind, program: &Path, facts: &Facts) -> ServiceSpec {
 
 /// The key of a daemon's own HTTP API: made once, kept beside its data.
 pub fn api_key(places: &Places) -> Result<String, ServiceError> {
+    // Two that find none would make one each.
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = places.data.join("api.key");
     match std::fs::read_to_string(&path) {
         Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
@@ -152,6 +161,9 @@ struct Inner {
     ddns: rdhcpd::ddns::Ddns,
     ids: Arc<ids::Ids>,
     blocklists: Arc<rdns::blocklists::Blocklists>,
+    dynamic_dns: Arc<dynamic_dns::DynamicDns>,
+    mail: Arc<mail::Outbox>,
+    valkey: Arc<valkey::Exporter>,
     sshd: sshd::Sshd,
 }
 
@@ -175,8 +187,21 @@ impl Services {
         let resolver = runners[ServiceKind::Dns as usize].clone();
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
         let (time, ddns) = (rtime::Watch::default(), Default::default());
+        let published = setup.state_dir.join("ddns-published.json");
         let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.ssh_programs());
-        Self { inner: Arc::new(Inner { supervisor, runners, time, ddns, ids: intrusion, blocklists, sshd }) }
+        let inner = Inner {
+            supervisor,
+            runners,
+            time,
+            ddns,
+            ids: intrusion,
+            blocklists,
+            dynamic_dns: Arc::new(dynamic_dns::DynamicDns::new(published, setup.platform.clone())),
+            mail: Arc::default(),
+            valkey: Arc::default(),
+            sshd,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The SSH daemon.
@@ -252,6 +277,21 @@ impl Services {
     /// The lists of names that the resolver blocks.
     pub fn blocklists(&self) -> &Arc<rdns::blocklists::Blocklists> {
         &self.inner.blocklists
+    }
+
+    /// Records that follow the appliance's addresses.
+    pub fn dynamic_dns(&self) -> &Arc<dynamic_dns::DynamicDns> {
+        &self.inner.dynamic_dns
+    }
+
+    /// Mails that are to be sent.
+    pub fn mail(&self) -> &Arc<mail::Outbox> {
+        &self.inner.mail
+    }
+
+    /// The export of metrics.
+    pub fn valkey(&self) -> &Arc<valkey::Exporter> {
+        &self.inner.valkey
     }
 
     /// Stops all of them.

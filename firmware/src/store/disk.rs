@@ -20,7 +20,8 @@ use super::{Identity, Ledger, Snapshot, StoreError};
 use crate::config::Config;
 use crate::config::document::{Document, RowChange, encode};
 
-pub(super) const DATABASE_FILE: &str = "aifw.redb";
+/// The file, below the state directory.
+pub const DATABASE_FILE: &str = "aifw.redb";
 /// Number of the present arrangement of the tables; see [`super::migrate`].
 pub(super) const SCHEMA: u32 = 2;
 

@@ -30,6 +30,7 @@ use redb::ReadableDatabase;
 
 use crate::config::{Config, Timestamp};
 pub use audit::{AuditEntry, AuditFilter, NewAudit};
+pub use disk::DATABASE_FILE;
 pub use identity::Identity;
 pub use ledger::{ConfirmWindow, Ledger, Moment, NewVersion, Version};
 use writer::{Answer, Job, Shared, Writer};

@@ -9,6 +9,8 @@ mod daemon;
 mod link;
 #[path = "../link/mod.rs"]
 mod link_rig;
+#[path = "../named/mod.rs"]
+mod named;
 mod names;
 mod rig;
 mod stored;

@@ -1,83 +1,17 @@
 //! Names of clients in a real DNS server (BIND's named), entered and removed by signed updates.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use smol::block_on;
 
+use crate::named::{Named, SECRET};
 use crate::rig::Rig;
-
-const SECRET: &str = "c2VjcmV0LW9mLXRoZS11cGRhdGVzLW9mLXRoZS10ZXN0";
-
-/// named with two zones that take updates signed with a key.
-struct Named {
-    child: Child,
-    port: u16,
-}
-
-impl Named {
-    fn start(dir: &Path) -> Self {
-        let port = loop {
-            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-                break port;
-            }
-        };
-        let dir = dir.join("named");
-        std::fs::create_dir(&dir).unwrap();
-        let soa =
-            "$TTL 300\n@ IN SOA ns.lan.test. admin.lan.test. 1 3600 900 604800 300\n@ IN NS ns.lan.test.\n";
-        std::fs::write(dir.join("forward"), format!("{soa}ns IN A 127.0.0.1\nprinter IN A 192.168.1.77\n"))
-            .unwrap();
-        std::fs::write(dir.join("reverse"), soa).unwrap();
-        let path = dir.display();
-        let zone = |name: &str, file: &str| {
-            format!(
-                "zone \"{name}\" {{ type primary; file \"{path}/{file}\"; allow-update {{ key updates; }}; }};\n"
-            )
-        };
-        let text = format!(
-            "options {{ directory \"{path}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; \
-             pid-file \"{path}/pid\"; session-keyfile \"{path}/session\"; recursion no; dnssec-validation no; }};\n\
-             controls {{ }};\nkey updates {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n{}{}",
-            zone("lan.test", "forward"),
-            zone("1.168.192.in-addr.arpa", "reverse")
-        );
-        std::fs::write(dir.join("conf"), text).unwrap();
-        let mut command = Command::new("named");
-        command.args(["-g", "-c"]).arg(dir.join("conf")).stdout(Stdio::null());
-        command.stderr(std::fs::File::create(dir.join("log")).unwrap());
-        let child = command.spawn().expect("named (bind9) is installed");
-        let named = Self { child, port };
-        let begun = Instant::now();
-        while named.ask("ns.lan.test", "A") != "127.0.0.1" {
-            let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < Duration::from_secs(30), "named does not answer: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        named
-    }
-    fn ask(&self, name: &str, kind: &str) -> String {
-        let mut dig = Command::new("dig");
-        dig.args(["+short", "+time=1", "+tries=1", "@127.0.0.1", "-p", &self.port.to_string(), name, kind]);
-        String::from_utf8_lossy(&dig.output().expect("dig is installed").stdout).trim().to_owned()
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
 
 #[test]
 fn b17_a_lease_is_entered_signed_and_its_release_removes_it() {
     let rig = Rig::new();
     let dir = tempfile::tempdir().unwrap();
-    let named = Named::start(dir.path());
+    let named =
+        Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
     block_on(async {
         rig.serve("192.168.1.100", "192.168.1.110").await;
         let settings = json!({ "enabled": true, "forward_zone": "lan.test", "reverse_zone_v4": "1.168.192.in-addr.arpa",
@@ -123,7 +57,8 @@ fn b17_a_lease_is_entered_signed_and_its_release_removes_it() {
 fn a_refused_pointer_leaves_no_orphan_and_switched_off_everything_goes() {
     let rig = Rig::new();
     let dir = tempfile::tempdir().unwrap();
-    let named = Named::start(dir.path());
+    let named =
+        Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
     block_on(async {
         rig.serve("192.168.1.100", "192.168.1.110").await;
         // The server has no such zone.

@@ -24,12 +24,13 @@ use std::time::Instant;
 use pins::{COMPONENTS, Component};
 pub use record::Unproven;
 use store::Store;
+pub use store::cache;
 
 use crate::tool::{self, Error, require};
 
 /// The daemons' own release profiles link everything in one piece, for speed; here the time that a build takes
 /// counts. Their dependencies in common are compiled once (those of a daemon that aborts on panic apart).
-const PROFILE: [(&str, &str); 5] = [
+pub const PROFILE: [(&str, &str); 5] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2"),
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
@@ -132,7 +133,7 @@ fn install(component: &Component, root: &Path, target: &Path) -> Result<(), Erro
 }
 
 /// `PATH`, and one directory more.
-fn path_with(directory: &Path) -> Result<OsString, Error> {
+pub fn path_with(directory: &Path) -> Result<OsString, Error> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain([directory.to_owned()]);
     env::join_paths(directories).map_err(|_| Error::BadPath(directory.to_owned()))

@@ -27,10 +27,10 @@ impl Store {
     /// `$AIFW_COMPONENTS`, else `aifw/components` in the user's cache directory. The firmware looks for its
     /// daemons by the same rule (`services::Components`).
     pub fn of_this_user() -> Result<Self, Error> {
-        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-        let home = set("AIFW_COMPONENTS").or_else(|| Some(cache()?.join("aifw/components")));
-        let home = home.ok_or(Error::NoCache)?;
+        let home = match set("AIFW_COMPONENTS") {
+            Some(home) => home,
+            None => cache()?.join("components"),
+        };
         Ok(Self { home: std::path::absolute(&home).map_err(file(&home))? })
     }
 
@@ -112,6 +112,16 @@ impl Store {
     fn directory(&self, component: &Component) -> PathBuf {
         self.home.join(component.directory())
     }
+}
+
+/// `aifw` in the user's cache directory.
+pub fn cache() -> Result<PathBuf, Error> {
+    let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    caches.map(|caches| caches.join("aifw")).ok_or(Error::NoCache)
+}
+
+fn set(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Where the link of a program leads, seen from `bin`.

@@ -13,6 +13,7 @@ use super::{Derived, Fingerprint, admin, load_version, note, note_failure, repla
 use crate::api::{ApiError, Call, Reply};
 use crate::apply::confirm::{ConfirmError, TIMEOUT_SECS};
 use crate::config::backup::{self, ConfigDocument, DropSummary, InterfaceMap};
+use crate::config::mail::MailEvent;
 use crate::config::route::StaticRoute;
 use crate::config::system::WanMode;
 use crate::config::{Config, System, Timestamp};
@@ -224,9 +225,17 @@ pub async fn restore(call: Call) -> Result<Reply, ApiError> {
     let number = request.version;
     let author = call.author();
     let outcome = try_restore(&call, &author, request).await;
-    if let Err(error) = &outcome {
-        note_failure(&call.app, &author, &format!("restore of version {number}"), error).await;
-    }
+    let mail = call.app.store.snapshot().config.mail.clone();
+    let who = &author.name;
+    let (event, told) = match &outcome {
+        Ok(_) => (MailEvent::RestoreOk, format!("{who} went back to version {number} of the configuration.")),
+        Err(error) => {
+            note_failure(&call.app, &author, &format!("restore of version {number}"), error).await;
+            let reason = &error.message;
+            (MailEvent::RestoreFailed, format!("{who} could not go back to version {number}: {reason}"))
+        }
+    };
+    call.app.services.mail().tell(&mail, event, told);
     outcome
 }
 

@@ -35,11 +35,18 @@ pub struct Pem {
     pub key: String,
 }
 
-/// The server's side of TLS. Clones share the certificate.
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinVersion {
+    Tls12,
+    Tls13,
+}
+
+/// The server's side of TLS. Clones share the certificate and the oldest version.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<Current>,
-    config: Arc<rustls::ServerConfig>,
+    config: Arc<ArcSwap<rustls::ServerConfig>>,
 }
 
 #[derive(Debug)]
@@ -54,13 +61,14 @@ impl ResolvesServerCert for Current {
 impl Tls {
     pub fn new(pem: &Pem) -> Result<Self, TlsError> {
         let current = Arc::new(Current(ArcSwap::from_pointee(certified(pem)?)));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(current.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { current, config: Arc::new(config) })
+        let config = server_config(&current, MinVersion::Tls12)?;
+        Ok(Self { current, config: Arc::new(ArcSwap::from_pointee(config)) })
+    }
+
+    /// New connections are held to this version; those that are open go on.
+    pub fn set_min_version(&self, least: MinVersion) -> Result<(), TlsError> {
+        self.config.store(Arc::new(server_config(&self.current, least)?));
+        Ok(())
     }
 
     /// New connections get this certificate; those that are open go on. A bad one changes nothing.
@@ -70,8 +78,27 @@ impl Tls {
     }
 
     pub(super) fn acceptor(&self) -> futures_rustls::TlsAcceptor {
-        futures_rustls::TlsAcceptor::from(self.config.clone())
+        futures_rustls::TlsAcceptor::from(self.config.load_full())
     }
+}
+
+fn server_config(current: &Arc<Current>, least: MinVersion) -> Result<rustls::ServerConfig, TlsError> {
+    let versions: &[&rustls::SupportedProtocolVersion] = match least {
+        MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        MinVersion::Tls13 => &[&rustls::version::TLS13],
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(current.clone());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Whether a certificate and its key can be used.
+pub fn check(pem: &Pem) -> Result<(), TlsError> {
+    certified(pem).map(drop)
 }
 
 fn certified(pem: &Pem) -> Result<CertifiedKey, TlsError> {

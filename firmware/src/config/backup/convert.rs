@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::appliance::ApplianceSection;
 use super::sections::*;
 use super::{ConfigDocument, NetworkSection, SCHEMA_VERSION, services};
 use crate::config::dhcp::{DhcpDdns, DhcpSubnet};
@@ -39,7 +40,7 @@ fn port_range(field: &str, start: Option<u16>, end: Option<u16>) -> Result<Optio
     }
 }
 
-fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
+pub(super) fn objects<T: Object>(collection: &Collection<T>) -> Vec<T> {
     collection.iter().map(|object| (**object).clone()).collect()
 }
 
@@ -95,6 +96,8 @@ impl ConfigDocument {
             time_sources: _,
             proxy: _,
             ids: _,
+            // How this machine is kept up to date is its own matter.
+            updates: _,
             ids_rulesets: _,
             ids_overrides: _,
             ids_suppressions: _,
@@ -109,6 +112,14 @@ impl ConfigDocument {
             proxy_tls_certs: _,
             proxy_tls_options: _,
             proxy_cert_resolvers: _,
+            // Part of `appliance`.
+            dns_providers: _,
+            ddns_records: _,
+            ddns: _,
+            mail: _,
+            valkey: _,
+            ai: _,
+            preferences: _,
         } = config;
         let mut tuning_entries = vec![TuningEntry {
             key: MAX_STATES_KEY.into(),
@@ -166,6 +177,7 @@ impl ConfigDocument {
                 roles: objects(interface_roles),
                 vlans: objects(vlans),
             }),
+            appliance: Some(ApplianceSection::from_config(config)),
         }
     }
 
@@ -218,6 +230,7 @@ impl ConfigDocument {
             tuning: Arc::new(Tuning {
                 entries: self.tuning.iter().filter(|entry| entry.key != MAX_STATES_KEY).cloned().collect(),
             }),
+            updates: base.updates.clone(),
             ..Config::default()
         };
         self.put_named_objects(&mut config, now)?;
@@ -227,6 +240,10 @@ impl ConfigDocument {
             None => services::put(&services::rows(base), &mut config)?,
         }
         self.put_network(&mut config, base)?;
+        match &self.appliance {
+            Some(section) => section.put(base, &mut config)?,
+            None => ApplianceSection::from_config(base).put(base, &mut config)?,
+        }
         Ok(config)
     }
 
@@ -340,9 +357,7 @@ impl ConfigDocument {
                 Invalid::new(format!("tuning[{index}].value"), "expected a number of states")
             })?;
         }
-        if !(1_000..=4_000_000).contains(&settings.max_states) {
-            return Err(Invalid::new("firewall.max_states", "expected 1000 to 4000000"));
-        }
+        settings.check_tuning()?;
         Ok(settings)
     }
 }
@@ -358,7 +373,10 @@ fn in_order(now: Timestamp, index: usize) -> Timestamp {
 }
 
 /// The objects by key; the same key twice is refused.
-fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Collection<T>, Invalid> {
+pub(super) fn unique<T: Object>(
+    field: &str,
+    list: impl Iterator<Item = T>,
+) -> Result<Collection<T>, Invalid> {
     let mut collection = Collection::default();
     for (index, object) in list.enumerate() {
         if collection.contains(&object.key()) {
@@ -372,7 +390,7 @@ fn unique<T: Object>(field: &str, list: impl Iterator<Item = T>) -> Result<Colle
     Ok(collection)
 }
 
-fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
+pub(super) fn or_stored(given: &Secret, stored: Option<&Secret>) -> Secret {
     stored.filter(|_| given.is_empty()).unwrap_or(given).clone()
 }
 

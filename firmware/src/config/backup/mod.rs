@@ -4,6 +4,7 @@
 //! A document shows secrets only inside [`secret::revealing`](super::secret::revealing). One without them can
 //! be applied all the same: what it does not tell stays as it is stored, object by object.
 
+mod appliance;
 pub mod check;
 mod convert;
 mod interfaces;
@@ -70,6 +71,8 @@ pub struct ConfigDocument {
     /// DNS, time, reverse proxy and intrusion detection.
     pub services: Option<services::ServiceRows>,
     pub network: Option<NetworkSection>,
+    /// Mail, metrics export, language models, dynamic DNS.
+    pub appliance: Option<appliance::ApplianceSection>,
 }
 
 /// Interfaces, what they are for, and VLANs.

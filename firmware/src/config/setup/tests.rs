@@ -202,8 +202,8 @@ fn tuning_and_buffers_follow_the_machine() {
 fn pair() -> Value {
     json!({"lan_interface": "em1", "cluster": {"role": "secondary", "sync_interface": "em2", "peer": "10.9.9.1",
         "password": "Carp-Secret", "vips": [
-            {"interface": "em0", "virtual_ip": "203.0.113.9", "vhid": 1},
-            {"interface": "em1", "virtual_ip": "192.168.1.254", "prefix": 24, "vhid": 2}]}})
+            {"interface": "em0", "virtual_ip": "203.0.113.9", "prefix": 24, "vhid": 1},
+            {"interface": "em1", "virtual_ip": "192.168.1.254", "vhid": 2}]}})
 }
 
 #[test]

@@ -45,6 +45,13 @@ pub fn read_limit(text: &str, name: &str) -> Option<u64> {
     }
 }
 
+/// All limits of `-s memory`.
+pub fn read_limits(text: &str) -> Vec<(String, u64)> {
+    let names = text.lines().filter(|line| line.contains(" hard limit "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.filter_map(|name| Some((name.to_owned(), read_limit(text, name)?))).collect()
+}
+
 /// `tcp.first   120s` and `adaptive.start   30000 states`.
 pub fn read_timeouts(text: &str) -> Vec<(String, u64)> {
     let pair = |line: &str| {
@@ -107,6 +114,22 @@ Counters
         assert_eq!(read_limit(text, "table-entries"), Some(400_000));
         assert_eq!(read_limit(text, "frags"), Some(u64::MAX));
         assert_eq!(read_limit(text, "anchors"), None);
+    }
+
+    /// Literal output of FreeBSD 15.1.
+    #[test]
+    fn all_limits_as_freebsd_prints_them() {
+        let text = "states        hard limit    50000\nsrc-nodes     hard limit    20000\nfrags         hard limit     5000\n\
+                    table-entries hard limit   400000\nanchors       hard limit        0\neth-anchors   hard limit        0\n";
+        let expected = [
+            ("states", 50_000),
+            ("src-nodes", 20_000),
+            ("frags", 5_000),
+            ("table-entries", 400_000),
+            ("anchors", 0),
+            ("eth-anchors", 0),
+        ];
+        assert_eq!(read_limits(text), expected.map(|(name, limit)| (name.to_owned(), limit)));
     }
 
     #[test]

@@ -60,11 +60,6 @@ impl Pfctl {
         Ok(labels::read(&self.ask(labels::SHOW)?))
     }
 
-    /// Time-outs of states by name, in seconds; `adaptive.*` are counts of states (`pfctl -st`).
-    pub fn timeouts(&self) -> Result<Vec<(String, u64)>, PfError> {
-        Ok(info::read_timeouts(&self.ask(info::SHOW_TIMEOUTS)?))
-    }
-
     fn run(&self, arguments: &[&str], input: &str) -> Result<Ended, PfError> {
         run(&self.tool, arguments, input)
     }
@@ -170,6 +165,15 @@ impl Pf for Pfctl {
         let text = self.ask(info::SHOW_LIMITS)?;
         info::read_limit(&text, "states")
             .ok_or_else(|| PfError::Unreachable("pfctl -sm names no limit of states".into()))
+    }
+    fn limits(&self) -> Result<Vec<(String, u64)>, PfError> {
+        Ok(info::read_limits(&self.ask(info::SHOW_LIMITS)?))
+    }
+    fn timeouts(&self) -> Result<Vec<(String, u64)>, PfError> {
+        Ok(info::read_timeouts(&self.ask(info::SHOW_TIMEOUTS)?))
+    }
+    fn set_options(&self, text: &str) -> Result<(), PfError> {
+        self.submit(None, rules::MERGE_OPTIONS, text)
     }
     fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError> {
         Ok(interfaces::read(&self.ask(interfaces::SHOW)?))

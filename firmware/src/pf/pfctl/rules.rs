@@ -6,6 +6,9 @@ use crate::pf::{AnchorName, LoadedRule};
 pub const CHECK: &[&str] = &["-n", "-f", "-"];
 /// Replaces the ruleset in one transaction, or leaves it as it was.
 pub const LOAD: &[&str] = &["-f", "-"];
+/// Options alone, beside those that are set. Without `-O` a file that holds only options would load an empty ruleset,
+/// and without `-m` every other limit and time-out would go back to pf's own.
+pub const MERGE_OPTIONS: &[&str] = &["-O", "-m", "-f", "-"];
 pub const SHOW_FILTER: &[&str] = &["-v", "-s", "rules"];
 pub const SHOW_TRANSLATION: &[&str] = &["-v", "-s", "nat"];
 /// With `-v`, anchors within anchors are listed too.

@@ -178,6 +178,17 @@ impl Engine {
         Ok(gone)
     }
 
+    /// Options of the main ruleset as they are in force.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Sets options beside those that are set.
+    pub fn set_options<'a>(&mut self, options: impl Iterator<Item = &'a ast::SetOption>) {
+        options.for_each(|option| self.options.set(option));
+        self.states.set_limit(self.options.states as usize);
+    }
+
     /// Whether there is room for a plan's tables.
     pub fn fits(&self, anchor: &str, plan: &Plan) -> Result<(), Refused> {
         let limit = if anchor.is_empty() { plan.options.table_entries } else { self.options.table_entries };

@@ -38,6 +38,8 @@ pub struct Options {
     pub skip: Vec<String>,
     pub states: u32,
     pub table_entries: u32,
+    pub src_nodes: u32,
+    pub frags: u32,
     pub reassemble: bool,
     /// `set timeout`, over the defaults.
     pub timeouts: Timeouts,
@@ -49,8 +51,46 @@ impl Default for Options {
             skip: Vec::new(),
             states: 100_000,
             table_entries: 200_000,
+            src_nodes: 10_000,
+            frags: 5_000,
             reassemble: false,
             timeouts: Timeouts::defaults(100_000),
+        }
+    }
+}
+
+impl Options {
+    /// One `set` line.
+    pub fn set(&mut self, option: &SetOption) {
+        match option {
+            SetOption::Skip(names) => self.skip.extend(names.iter().map(|n| n.as_str().to_owned())),
+            SetOption::Limit(LimitName::States, limit) => {
+                // The adaptive limits follow, unless they were set by themselves.
+                let old = Timeouts::defaults(self.states);
+                let new = Timeouts::defaults(*limit);
+                self.states = *limit;
+                for which in [ast::Timeout::AdaptiveStart, ast::Timeout::AdaptiveEnd] {
+                    if self.timeouts.get(which) == old.get(which) {
+                        self.timeouts.set(which, new.get(which).unwrap_or(0));
+                    }
+                }
+            }
+            SetOption::Limit(LimitName::TableEntries, limit) => self.table_entries = *limit,
+            SetOption::Limit(LimitName::SrcNodes, limit) => self.src_nodes = *limit,
+            SetOption::Limit(LimitName::Frags, limit) => self.frags = *limit,
+            SetOption::Reassemble { on, .. } => self.reassemble = *on,
+            SetOption::Timeout(which, seconds) => self.timeouts.set(*which, *seconds),
+            SetOption::Optimization(how) => optimize(&mut self.timeouts, *how),
+            // These have their effect in expansion.
+            SetOption::BlockPolicy(_) | SetOption::StatePolicy(_) | SetOption::StateDefaults(_) => {}
+            SetOption::Limit(..)
+            | SetOption::RulesetOptimization(_)
+            | SetOption::Debug(_)
+            | SetOption::LogInterface(_)
+            | SetOption::HostId(_)
+            | SetOption::Fingerprints(_)
+            | SetOption::FailPolicy(_)
+            | SetOption::KeepCounters => {}
         }
     }
 }
@@ -188,35 +228,7 @@ impl Loader<'_> {
     }
 
     fn option(&mut self, option: &SetOption) -> Result<(), Refused> {
-        let options = &mut self.plan.options;
-        match option {
-            SetOption::Skip(names) => options.skip.extend(names.iter().map(|n| n.as_str().to_owned())),
-            SetOption::Limit(LimitName::States, limit) => {
-                options.states = *limit;
-                // The adaptive limits follow, unless they were set by themselves.
-                let old = Timeouts::defaults(100_000);
-                let new = Timeouts::defaults(*limit);
-                for which in [ast::Timeout::AdaptiveStart, ast::Timeout::AdaptiveEnd] {
-                    if options.timeouts.get(which) == old.get(which) {
-                        options.timeouts.set(which, new.get(which).unwrap_or(0));
-                    }
-                }
-            }
-            SetOption::Limit(LimitName::TableEntries, limit) => options.table_entries = *limit,
-            SetOption::Reassemble { on, .. } => options.reassemble = *on,
-            SetOption::Timeout(which, seconds) => options.timeouts.set(*which, *seconds),
-            SetOption::Optimization(how) => optimize(&mut options.timeouts, *how),
-            // These have their effect in expansion.
-            SetOption::BlockPolicy(_) | SetOption::StatePolicy(_) | SetOption::StateDefaults(_) => {}
-            SetOption::Limit(..)
-            | SetOption::RulesetOptimization(_)
-            | SetOption::Debug(_)
-            | SetOption::LogInterface(_)
-            | SetOption::HostId(_)
-            | SetOption::Fingerprints(_)
-            | SetOption::FailPolicy(_)
-            | SetOption::KeepCounters => {}
-        }
+        self.plan.options.set(option);
         Ok(())
     }
 

@@ -289,6 +289,38 @@ impl Pf for Simulator {
         Ok(locked(&self.engine).states().limit() as u64)
     }
 
+    fn limits(&self) -> Result<Vec<(String, u64)>, PfError> {
+        let engine = locked(&self.engine);
+        let options = engine.options();
+        let limits = [
+            ("states", options.states),
+            ("src-nodes", options.src_nodes),
+            ("frags", options.frags),
+            ("table-entries", options.table_entries),
+        ];
+        Ok(limits.into_iter().map(|(name, limit)| (name.to_owned(), limit.into())).collect())
+    }
+
+    fn timeouts(&self) -> Result<Vec<(String, u64)>, PfError> {
+        let engine = locked(&self.engine);
+        let timeouts = &engine.options().timeouts;
+        let of = |which: &ast::Timeout| (which.to_string(), timeouts.get(*which).unwrap_or(0).into());
+        Ok(ast::Timeout::ALL.iter().map(of).collect())
+    }
+
+    fn set_options(&self, text: &str) -> Result<(), PfError> {
+        let ruleset = self.parsed(None, text)?;
+        let mut options = Vec::new();
+        for statement in &ruleset.statements {
+            match &statement.item {
+                ast::Item::Set(option) => options.push(option),
+                other => return Err(refused(None, format!("expected an option, not {other}"))),
+            }
+        }
+        locked(&self.engine).set_options(options.into_iter());
+        Ok(())
+    }
+
     fn interfaces(&self) -> Result<Vec<InterfaceCounters>, PfError> {
         Ok(locked(&self.engine).traffic())
     }

@@ -263,6 +263,25 @@ impl Alerts {
         count
     }
 
+    /// Drops what is more than `megabytes` (MiB), and what was received longer than `seconds` ago. Blocks.
+    pub fn fit(&self, megabytes: u32, seconds: u32) {
+        let most = u64::from(megabytes) << 20;
+        let mut gone = Vec::new();
+        {
+            let mut inner = self.lock();
+            while inner.bytes > most
+                && let Some((number, _, bytes)) = inner.held.pop_front()
+            {
+                inner.bytes -= bytes;
+                gone.push(number);
+            }
+        }
+        self.write(Vec::new(), gone);
+        if let Ok(before) = Timestamp::from_second(Timestamp::now().as_second() - i64::from(seconds)) {
+            self.purge(Some(before));
+        }
+    }
+
     fn write(&self, rows: Vec<(u64, Vec<u8>)>, gone: Vec<u64>) {
         if rows.is_empty() && gone.is_empty() {
             return;

@@ -91,7 +91,9 @@ impl Ids {
 
     /// Alerts that are too old go; what was written stays. Called hourly. Blocks.
     pub fn tidy(&self, config: &Config) {
-        let age = i64::from(config.ids.alert_retention_days) * 86_400;
+        let days = i64::from(config.ids.alert_retention_days) * 86_400;
+        // There is one store: the shorter of both holds.
+        let age = days.min(config.ids.alert_buffer_age_secs.into());
         if let Ok(before) = Timestamp::from_second(Timestamp::now().as_second() - age) {
             self.alerts.purge(Some(before));
         }

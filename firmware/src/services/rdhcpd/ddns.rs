@@ -3,45 +3,23 @@
 //! has stays theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode, update_message};
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::op::{ResponseCode, update_message};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
-use hickory_proto::rr::{Name, RData, Record, RecordSet, TSigner};
+use hickory_proto::rr::{Name, RData, Record, RecordSet};
 use serde::{Deserialize, Serialize};
 
 use super::client::Lease;
+use crate::config::Config;
 use crate::config::dhcp::DhcpDdns;
 use crate::config::dhcp::remote::server;
-use crate::config::{Config, Timestamp};
+use crate::services::dns_update::{self, Transport, UpdateError, UpdateServer, full_name};
 use crate::services::files;
-
-const PATIENCE: Duration = Duration::from_secs(2);
-const TRIES: u32 = 3;
-/// Seconds by which our clock and the server's may differ (RFC 8945 §5.2.3).
-const FUDGE: u16 = 300;
-const LARGEST: usize = 4096;
-
-/// Why an update was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum UpdateError {
-    #[error("{0}: somebody else's record has this name")]
-    Taken(Name),
-    #[error("{server} refuses: {code}")]
-    Refused { server: SocketAddr, code: ResponseCode },
-    #[error("{server} does not answer")]
-    NoAnswer { server: SocketAddr },
-    /// It may be anybody's; a wrong key is the likeliest reason.
-    #[error("{server} answers {code}, not signed with the key")]
-    Unsigned { server: SocketAddr, code: ResponseCode },
-    #[error("{0}")]
-    Settings(String),
-}
 
 /// What was entered, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,52 +210,29 @@ fn follow(
 
 /// Sends updates.
 struct Updater {
-    server: SocketAddr,
+    server: UpdateServer,
     forward: Name,
     reverse: [Option<Name>; 2],
-    signer: Option<TSigner>,
     ttl: u32,
 }
 
 impl Updater {
     fn new(settings: &DhcpDdns) -> Result<Self, UpdateError> {
-        let wrong =
-            |what: &str, reason: &dyn std::fmt::Display| UpdateError::Settings(format!("{what}: {reason}"));
-        let name = |what: &str, text: &str| {
-            let mut name = Name::from_str(text).map_err(|error| wrong(what, &error))?;
-            name.set_fqdn(true);
-            Ok::<_, UpdateError>(name)
-        };
-        let zone = |what: &str, text: &str| (!text.is_empty()).then(|| name(what, text)).transpose();
+        let zone = |what: &str, text: &str| (!text.is_empty()).then(|| full_name(what, text)).transpose();
         let signer = match settings.tsig_key.as_str() {
             "" => None,
-            key => {
-                let algorithm = match settings.tsig_algorithm.as_str() {
-                    "hmac-sha256" => TsigAlgorithm::HmacSha256,
-                    "hmac-sha384" => TsigAlgorithm::HmacSha384,
-                    "hmac-sha512" => TsigAlgorithm::HmacSha512,
-                    other => {
-                        return Err(wrong(
-                            "tsig_algorithm",
-                            &format!("updates cannot be signed with {other} here"),
-                        ));
-                    }
-                };
-                let secret = data_encoding::BASE64.decode(settings.tsig_secret.expose().as_bytes());
-                let secret = secret.map_err(|_| wrong("tsig_secret", &"expected base64"))?;
-                let signer = TSigner::new(secret, algorithm, name("tsig_key", key)?, FUDGE);
-                Some(signer.map_err(|error| wrong("tsig_algorithm", &error))?)
-            }
+            key => Some(dns_update::signer(key, &settings.tsig_algorithm, &settings.tsig_secret)?),
         };
+        let address = server(&settings.dns_server);
+        let address =
+            address.ok_or_else(|| UpdateError::Settings("dns_server: expected an address".into()))?;
         Ok(Self {
-            server: server(&settings.dns_server)
-                .ok_or_else(|| wrong("dns_server", &"expected an address"))?,
-            forward: name("forward_zone", &settings.forward_zone)?,
+            server: UpdateServer { address, signer, transport: Transport::Udp },
+            forward: full_name("forward_zone", &settings.forward_zone)?,
             reverse: [
                 zone("reverse_zone_v4", &settings.reverse_zone_v4)?,
                 zone("reverse_zone_v6", &settings.reverse_zone_v6)?,
             ],
-            signer,
             ttl: settings.ttl,
         })
     }
@@ -379,14 +334,15 @@ impl Updater {
     /// Adds a record where there is none of its name and type. Where an earlier try may have arrived (`again`, or an
     /// answer of this one was lost), exactly this record is ours.
     fn create(&self, record: &RecordSet, zone: &Name, again: bool) -> Result<(), UpdateError> {
-        let (code, resent) = self.send(|| update_message::create(record.clone(), zone.clone(), false))?;
-        let refused = |code| Err(UpdateError::Refused { server: self.server, code });
+        let (code, resent) =
+            self.server.send(|| update_message::create(record.clone(), zone.clone(), false))?;
+        let refused = |code| Err(UpdateError::Refused { server: self.server.address, code });
         match code {
             ResponseCode::NoError => Ok(()),
             ResponseCode::YXRRSet | ResponseCode::YXDomain if again || resent => {
                 let same =
                     || update_message::compare_and_swap(record.clone(), record.clone(), zone.clone(), false);
-                match self.send(same)?.0 {
+                match self.server.send(same)?.0 {
                     ResponseCode::NoError => Ok(()),
                     ResponseCode::NXRRSet | ResponseCode::NXDomain => {
                         Err(UpdateError::Taken(record.name().clone()))
@@ -411,13 +367,14 @@ impl Updater {
         let zone = |text: &str| Name::from_str(text).ok().filter(|_| !text.is_empty());
         let forward = zone(&known.zone).unwrap_or_else(|| self.forward.clone());
         if forward.zone_of(records.forward.name()) {
-            self.done(|| update_message::delete_by_rdata(records.forward.clone(), forward.clone(), false))?;
+            self.server
+                .done(|| update_message::delete_by_rdata(records.forward.clone(), forward.clone(), false))?;
         }
         let reverse =
             zone(&known.reverse_zone).or_else(|| self.zone_of_pointer(ip).filter(|_| known.reverse));
         if let Some(zone) = reverse {
             let record = self.pointer(ip, &known.name, known.ttl)?;
-            match self.done(|| update_message::delete_by_rdata(record.clone(), zone.clone(), false)) {
+            match self.server.done(|| update_message::delete_by_rdata(record.clone(), zone.clone(), false)) {
                 // It may never have been there.
                 Err(UpdateError::Refused { .. }) if !known.reverse => {}
                 outcome => outcome?,
@@ -426,67 +383,6 @@ impl Updater {
         entered.remove(&ip);
         keep(entered);
         Ok(1)
-    }
-
-    fn done(&self, message: impl Fn() -> Message) -> Result<(), UpdateError> {
-        match self.send(message)?.0 {
-            ResponseCode::NoError => Ok(()),
-            code => Err(UpdateError::Refused { server: self.server, code }),
-        }
-    }
-
-    /// Sends an update, three times if need be; returns what the server says, and whether it was sent more than once.
-    /// With a key, only an answer that is signed with it counts (RFC 8945 §5.3).
-    fn send(&self, message: impl Fn() -> Message) -> Result<(ResponseCode, bool), UpdateError> {
-        let fault = |error: &dyn std::fmt::Display| UpdateError::Settings(error.to_string());
-        let any = if self.server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any).map_err(|error| fault(&error))?;
-        socket.connect(self.server).map_err(|error| fault(&error))?;
-        for attempt in 0..TRIES {
-            let mut message = message();
-            let mut verifier = None;
-            if let Some(signer) = &self.signer {
-                let now = u64::try_from(Timestamp::now().as_second()).unwrap_or(0);
-                verifier = message.finalize(signer, now).map_err(|error| fault(&error))?;
-            }
-            let bytes = message.to_vec().map_err(|error| fault(&error))?;
-            let id = message.metadata.id;
-            if socket.send(&bytes).is_err() {
-                // A port that nobody has answers with an error: no answer, as silence.
-                continue;
-            }
-            let until = Instant::now() + PATIENCE;
-            let mut unsigned = None;
-            let mut buffer = [0; LARGEST];
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                socket.set_read_timeout(Some(left)).map_err(|error| fault(&error))?;
-                let Ok(length) = socket.recv(&mut buffer) else { break };
-                let bytes = &buffer[..length];
-                let Ok(answer) = Message::from_vec(bytes) else { continue };
-                let head = &answer.metadata;
-                if head.id != id
-                    || head.message_type != MessageType::Response
-                    || head.op_code != OpCode::Update
-                {
-                    continue;
-                }
-                let code = head.response_code;
-                let signed = verifier.as_mut().is_none_or(|verifier| verifier.verify(bytes).is_ok());
-                if signed {
-                    return Ok((code, attempt > 0));
-                }
-                // Another may still come that is the server's own.
-                unsigned = Some(code);
-            }
-            if let Some(code) = unsigned {
-                return Err(UpdateError::Unsigned { server: self.server, code });
-            }
-        }
-        Err(UpdateError::NoAnswer { server: self.server })
     }
 }
 

@@ -1,0 +1,267 @@
+"""The appliance as a person meets it: its first boot, its login and menu on the serial console, its API.
+
+qemu/test's steps are written in these words. The dialogue's and the menu's texts that are recognised here are those
+of the firmware's `console` room.
+"""
+
+import contextlib
+import hashlib
+import re
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from api import Api, ApiError, Unanswered
+from console import Console, Question
+from machine import Machine
+from running import Running
+
+ROOT_PASSWORD = "Root-Horse-1"
+ADMINISTRATOR = "admin"
+PASSWORD = "Correct-Horse-1"
+
+# A prompt that has a default, which Enter takes: `Hostname [aifw]: `, `Choice [1]: `, `Enable DHCP server? [Y/n]: `.
+_PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
+# The getty's prompt.
+_LOGIN = r"^[^\n]*login: $"
+_MENU = r"^Enter a number: $"
+# The end of the output of a command in the shell, and its exit status. The command's echo has `$?` there.
+_DONE = r"^=(\d+)=$"
+
+
+class Failure(Exception):
+    """The appliance does not do what it should."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the memory of the running system is used for, in MiB."""
+
+    total_mib: float
+    used_mib: float
+    programs: list[tuple[str, float]]
+
+
+class Appliance:
+    """One appliance: its machine, on or off, and the API at the forwarded port."""
+
+    def __init__(self, machine: Machine, directory: Path, logs: Path):
+        if machine.api_port is None:
+            raise ValueError("the machine forwards no port to the API")
+        self.machine = machine
+        self.api = Api(machine.api_port, timeout=self.seconds(20))
+        self._directory = directory
+        self._logs = logs
+        self._log = logs / "console.log"
+        self._running: Running | None = None
+        self._at_shell = False
+
+    def __enter__(self) -> "Appliance":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._end()
+
+    @property
+    def console(self) -> Console:
+        """The serial console of the machine, which is on."""
+        if self._running is None:
+            raise Failure("the machine is off")
+        return self._running.console
+
+    def seconds(self, native: float) -> float:
+        """A time limit for what takes up to `native` seconds on a real machine."""
+        return native * self.machine.acceleration.patience
+
+    def log_to(self, name: str) -> None:
+        """The next machine's console goes to a file of this name; one that runs keeps its own."""
+        self._log = self._logs / name
+        self._log.unlink(missing_ok=True)
+
+    # Power.
+
+    def power_on(self) -> float:
+        """Switches the machine on; returns when (monotonic)."""
+        self._end()
+        self._running = Running(self.machine, self._directory, self._log)
+        self._running.__enter__()
+        return self._running.powered_on
+
+    def power_off(self) -> None:
+        """Powers the appliance off through the API, and waits until it is off."""
+        self.api.post("/updates/shutdown")
+        assert self._running is not None
+        self._running.wait_off(self.seconds(90))
+        self._end()
+
+    def cut_power(self) -> None:
+        """Cuts the power."""
+        assert self._running is not None
+        self._running.cut_power()
+        self._end()
+
+    def reboot(self) -> None:
+        """Reboots through the API, and waits until the console asks for a login and the API answers."""
+        self._reboot_begins()
+        self.wait_for_login()
+        self.api.wait(self.seconds(120))
+
+    def reboot_and_cut(self) -> None:
+        """Reboots through the API, and cuts the power once the kernel mounts the slot that is booted."""
+        self._reboot_begins()
+        self.console.expect(r"^Trying to mount root from", timeout=self.seconds(120))
+        self.cut_power()
+
+    def _reboot_begins(self) -> None:
+        self.api.post("/updates/reboot")
+        self.console.expect(r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self._at_shell = False
+
+    def _end(self) -> None:
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+        self._running = None
+        self._at_shell = False
+
+    # The console.
+
+    def first_question(self) -> None:
+        """Waits for the first boot's dialogue; where the console asks for a login, root has no password yet."""
+        heard = self.console.expect(r"^Step 1/11", _LOGIN, timeout=self.seconds(180))
+        if heard.index == 1:
+            self.console.line("root")
+            self.console.expect(r"^Step 1/11", timeout=self.seconds(120))
+
+    def set_up(self, administrator: str = ADMINISTRATOR, password: str = PASSWORD) -> None:
+        """Answers the first boot's questions: passwords, the administrator's name, and Enter for all others.
+
+        So the appliance gets what its defaults say (contract/console.md, behaviour 1): the first card is the WAN
+        with DHCP, the second one the LAN with 192.168.1.1/24.
+        """
+        questions = [
+            Question(r"^(?:New password|Password|The same once more): $", [ROOT_PASSWORD] * 2 + [password] * 2),
+            Question(r"^User \[admin\]: $", [administrator]),
+            Question(r"^[^\n]*\(Enter = none\): $", [""] * 2),  # GitHub user name, public key
+            Question(_PROMPT, [""] * 40),
+        ]
+        heard = self.console.answer(questions, until=r"^ +Web UI: (https://\S+)|^\[ERROR\][^\n]*$", timeout=self.seconds(60))
+        if not heard.match.group(1):
+            raise Failure(f"the setup fails: {heard.match.group()}")
+        self.console.expect(_MENU, timeout=self.seconds(60))
+
+    def wait_for_login(self) -> None:
+        """Waits until the console asks who is there."""
+        self.console.expect(_LOGIN, timeout=self.seconds(180))
+
+    def shell(self, command: str) -> str:
+        """What a command prints in root's shell on the console; its exit status must be 0."""
+        if not self._at_shell:
+            self._to_shell()
+        self.console.line(f"{command}; echo =$?=")
+        heard = self.console.expect(_DONE, timeout=self.seconds(60))
+        _, _, output = heard.before.partition("\n")  # what is before is the echo of the command
+        if heard.match.group(1) != "0":
+            raise Failure(f"{command}: exit status {heard.match.group(1)}\n{output}")
+        return output
+
+    def _to_menu(self) -> None:
+        console = self.console
+        if self._at_shell:
+            console.line("exit")
+        else:
+            console.drain()
+            console.line()
+            heard = console.expect(_LOGIN, _MENU, r"^[^\n]*: $", timeout=self.seconds(60))
+            if heard.index == 1:
+                return
+            if heard.index == 0:
+                console.line("root")
+                console.expect(r"[Pp]assword: ?$", timeout=self.seconds(30))
+                console.line(ROOT_PASSWORD)
+        console.expect(_MENU, timeout=self.seconds(60))
+        self._at_shell = False
+
+    def _to_shell(self) -> None:
+        self._to_menu()
+        self.console.line("8")
+        self.console.expect(r"^[^\n]*[#$] ?$", timeout=self.seconds(30))
+        self.console.line("stty columns 500; unset EDITOR; PS1=; echo =$?=")
+        self.console.expect(_DONE, timeout=self.seconds(30))
+        self._at_shell = True
+
+    def factory_reset(self) -> None:
+        """Resets to factory by the menu's entry, and waits for the first boot's dialogue."""
+        self._to_menu()
+        self.console.line("4")
+        questions = [
+            Question(r"^Type RESET[^\n]*: $", ["RESET"]),
+            Question(_PROMPT, ["n"]),  # whether to show the configuration first
+        ]
+        self.console.answer(questions, until=r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self._at_shell = False
+        self.first_question()
+
+    def memory(self) -> Memory:
+        """The memory in use."""
+        values = self.shell("sysctl -n hw.physmem hw.pagesize vm.stats.vm.v_free_count vm.stats.vm.v_inactive_count "
+                            "vm.stats.vm.v_laundry_count").split()
+        total, page, *free = (int(value) for value in values)
+        programs = []
+        for line in self.shell("ps -axo rss,comm").splitlines():
+            if found := re.match(r"\s*(\d+) (\S+)$", line):
+                programs.append((found.group(2), int(found.group(1)) / 1024))
+        programs.sort(key=lambda entry: -entry[1])
+        return Memory(total / 2**20, (total - sum(free) * page) / 2**20, programs)
+
+    # The API.
+
+    def log_in(self) -> None:
+        """Logs the administrator in."""
+        self.api.wait(self.seconds(120))
+        self.api.log_in(ADMINISTRATOR, PASSWORD)
+
+    def expect_version(self, version: str) -> None:
+        """The appliance runs this version."""
+        status = self.api.get("/updates/aifw/status")
+        if status["current_version"] != version:
+            raise Failure(f"version {status['current_version']} is running, not {version}")
+
+    def upload(self, package: Path, sha256: str | None = None) -> None:
+        """Installs an update package from this host; it is booted at the next reboot."""
+        fields = {"sha256": sha256 or self._sha256(package), "restart": "false"}
+        self.api.upload("/updates/aifw/install-local", package, fields, self.seconds(300))
+
+    def upload_and_cut(self, package: Path, after: float) -> None:
+        """Installs an update package, and cuts the power so many seconds after the upload's begin."""
+        over = threading.Event()
+
+        def install() -> None:
+            with contextlib.suppress(Unanswered, ApiError):
+                self.upload(package)
+                over.set()
+
+        installing = threading.Thread(target=install)
+        installing.start()
+        if over.wait(after):
+            raise Failure(f"the update was installed in less than {after:.1f} s: the power could not be cut during it")
+        self.cut_power()
+        installing.join()
+
+    def wait_until_kept(self) -> None:
+        """Waits until the version that was booted once has found itself healthy and is booted from now on."""
+        deadline = time.monotonic() + self.seconds(180)
+        while self.api.get("/updates/aifw/status")["trying"]:
+            if time.monotonic() > deadline:
+                raise Failure("the new version does not find itself healthy")
+            time.sleep(1)
+        table = self.shell("gpart show -l")
+        if "bootonce" in table or not re.search(r"slot-[ab] +\[bootme\]", table):
+            raise Failure(f"the new version's slot is not the one to boot:\n{table}")
+
+    @staticmethod
+    def _sha256(package: Path) -> str:
+        with package.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
