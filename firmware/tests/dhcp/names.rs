@@ -10,7 +10,8 @@ use crate::rig::Rig;
 fn b17_a_lease_is_entered_signed_and_its_release_removes_it() {
     let rig = Rig::new();
     let dir = tempfile::tempdir().unwrap();
-    let named = Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
+    let named =
+        Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
     block_on(async {
         rig.serve("192.168.1.100", "192.168.1.110").await;
         let settings = json!({ "enabled": true, "forward_zone": "lan.test", "reverse_zone_v4": "1.168.192.in-addr.arpa",
@@ -56,7 +57,8 @@ fn b17_a_lease_is_entered_signed_and_its_release_removes_it() {
 fn a_refused_pointer_leaves_no_orphan_and_switched_off_everything_goes() {
     let rig = Rig::new();
     let dir = tempfile::tempdir().unwrap();
-    let named = Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
+    let named =
+        Named::start(dir.path(), &["lan.test", "1.168.192.in-addr.arpa"], "printer IN A 192.168.1.77\n");
     block_on(async {
         rig.serve("192.168.1.100", "192.168.1.110").await;
         // The server has no such zone.

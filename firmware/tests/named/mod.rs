@@ -27,8 +27,9 @@ impl Named {
         let dir = dir.join("named");
         std::fs::create_dir(&dir).unwrap();
         let first = zones[0];
-        let soa =
-            format!("$TTL 300\n@ IN SOA ns.{first}. admin.{first}. 1 3600 900 604800 300\n@ IN NS ns.{first}.\n");
+        let soa = format!(
+            "$TTL 300\n@ IN SOA ns.{first}. admin.{first}. 1 3600 900 604800 300\n@ IN NS ns.{first}.\n"
+        );
         let path = dir.display();
         let mut text = format!(
             "options {{ directory \"{path}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; \

@@ -24,9 +24,14 @@ fn stand_in(key: &'static str) -> StandIn {
             // A server that repeats what it was sent.
             ("GET", "/v1/models") => {
                 let said = format!("Incorrect API key provided: {}", request.header("authorization"));
-                return (401, json!({ "error": { "message": said, "type": "invalid_request_error" } }).to_string());
+                return (
+                    401,
+                    json!({ "error": { "message": said, "type": "invalid_request_error" } }).to_string(),
+                );
             }
-            ("GET", "/api/tags") => json!({ "models": [{ "name": "llama3:8b", "model": "llama3:8b", "size": 1 }] }),
+            ("GET", "/api/tags") => {
+                json!({ "models": [{ "name": "llama3:8b", "model": "llama3:8b", "size": 1 }] })
+            }
             _ => return (404, json!({ "error": "not found" }).to_string()),
         };
         (200, body.to_string())
@@ -52,8 +57,12 @@ fn b10_a_key_is_set_and_never_shown() {
         let shown = rig.get("/settings/ai").await;
         let claude = json!({ "provider": "claude", "enabled": true, "api_key_set": true, "endpoint": "https://api.anthropic.com", "model": "claude-x" });
         assert_eq!(shown["providers"][1], claude);
-        assert!(!shown.to_string().contains("marked-key") && !rig.audited().await.contains("marked-key"));
-        for bad in [json!({ "provider": "skynet" }), json!({ "active_provider": "skynet" }), json!({ "enabled": "yes" })] {
+        assert!(!shown.to_string().contains("marked-key") && !rig.audited().contains("marked-key"));
+        for bad in [
+            json!({ "provider": "skynet" }),
+            json!({ "active_provider": "skynet" }),
+            json!({ "enabled": "yes" }),
+        ] {
             rig.refused(400, "PUT", "/settings/ai", bad).await;
         }
         put(&rig, json!({ "provider": "claude", "api_key": "" })).await;
@@ -98,10 +107,17 @@ fn every_provider_is_asked_in_its_own_protocol() {
             let path = format!("/settings/ai/models?provider={provider}");
             let none = rig.get(&path).await;
             assert_eq!((&none["models"], none["error"].is_string()), (&json!([]), true));
-            put(&rig, json!({ "provider": provider, "endpoint": endpoint, "api_key": "right", "model": "m" })).await;
+            put(
+                &rig,
+                json!({ "provider": provider, "endpoint": endpoint, "api_key": "right", "model": "m" }),
+            )
+            .await;
             assert_eq!(rig.get(&path).await, json!({ "models": models }), "{provider}");
             let tested = rig.ok("POST", "/settings/ai/test", json!({ "provider": provider })).await;
-            assert_eq!(tested, json!({ "success": true, "status_code": "200", "endpoint": endpoint, "model": "m" }));
+            assert_eq!(
+                tested,
+                json!({ "success": true, "status_code": "200", "endpoint": endpoint, "model": "m" })
+            );
         }
         // A wrong key: refused, and what the server repeats of it is not passed on.
         put(&rig, json!({ "provider": "openai", "api_key": "marked-wrong" })).await;
@@ -134,10 +150,13 @@ fn a_stored_key_is_sent_to_its_own_server_only() {
         assert_eq!(asked.len(), 1);
         assert!(!format!("{asked:?}").contains("marked-key"));
         // Nor does a stored endpoint change under a stored key.
-        let told = rig.refused(400, "PUT", "/settings/ai", json!({ "provider": "openai", "endpoint": elsewhere })).await;
+        let told = rig
+            .refused(400, "PUT", "/settings/ai", json!({ "provider": "openai", "endpoint": elsewhere }))
+            .await;
         assert!(told.starts_with("api_key: ") && !told.contains("marked-key"), "{told}");
         // Another path of the same server has it; with a key of its own, a draft may go anywhere.
-        let same = rig.ok("POST", "/settings/ai/test", json!({ "provider": "openai", "endpoint": endpoint })).await;
+        let same =
+            rig.ok("POST", "/settings/ai/test", json!({ "provider": "openai", "endpoint": endpoint })).await;
         assert_eq!(same["success"], true);
         let draft = json!({ "provider": "openai", "endpoint": elsewhere, "api_key": "other-key" });
         rig.ok("POST", "/settings/ai/test", draft).await;

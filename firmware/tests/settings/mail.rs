@@ -1,6 +1,6 @@
 //! Mail through a real SMTP server (Python's aiosmtpd), with TLS, STARTTLS and without.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -99,7 +99,11 @@ fn b16_a_password_is_kept_replaced_or_removed_and_never_shown() {
         let expected = json!({ "enabled": false, "host": "", "port": 587, "tls": "starttls", "username": null, "has_password": false,
             "from_address": "aifw@localhost", "recipients": "", "enabled_events": events });
         assert_eq!(fresh, expected);
-        assert!(rig.refused(400, "PUT", path, json!({ "enabled": true, "recipients": "a@b.org" })).await.starts_with("host: "));
+        assert!(
+            rig.refused(400, "PUT", path, json!({ "enabled": true, "recipients": "a@b.org" }))
+                .await
+                .starts_with("host: ")
+        );
         let mut settings = json!({ "enabled": true, "host": "mx.example.org", "port": 465, "tls": "implicittls", "username": "fw",
             "password": PASSWORD, "from_address": "fw@example.org", "recipients": "a@example.org, b@example.org", "enabled_events": [] });
         let stored = rig.ok("PUT", path, settings.clone()).await;
@@ -118,7 +122,7 @@ fn b16_a_password_is_kept_replaced_or_removed_and_never_shown() {
         assert!(told.starts_with("password: ") && !told.contains(PASSWORD), "{told}");
         settings["password"] = "".into();
         assert_eq!(rig.ok("PUT", path, settings).await["has_password"], false);
-        let audit = rig.get("/auth/audit?limit=100").await.to_string();
+        let audit = rig.audited();
         assert!(audit.contains("password: changed") && !audit.contains(PASSWORD));
     });
 }
@@ -131,13 +135,15 @@ fn b17_a_closed_port_is_told() {
         let rig = Rig::new(dir.path());
         let none = rig.ok("POST", "/notify/smtp/test", Value::Null).await;
         assert_eq!(none["ok"], false);
-        let draft = json!({ "host": "127.0.0.1", "port": port, "tls": "none", "recipients": "a@example.org" });
+        let draft =
+            json!({ "host": "127.0.0.1", "port": port, "tls": "none", "recipients": "a@example.org" });
         let begun = Instant::now();
         let answer = rig.ok("POST", "/notify/smtp/test", draft).await;
         assert!(begun.elapsed() < Duration::from_secs(20));
         assert_eq!(answer["ok"], false);
         assert!(answer["message"].as_str().unwrap().to_lowercase().contains("refused"), "{answer}");
-        rig.refused(400, "POST", "/notify/smtp/test", json!({ "host": "127.0.0.1", "recipients": "nobody" })).await;
+        rig.refused(400, "POST", "/notify/smtp/test", json!({ "host": "127.0.0.1", "recipients": "nobody" }))
+            .await;
         let metadata = json!({ "host": "169.254.169.254", "recipients": "a@example.org" });
         let answer = rig.ok("POST", "/notify/smtp/test", metadata).await;
         assert!(answer["message"].as_str().unwrap().contains("metadata"), "{answer}");
@@ -152,7 +158,8 @@ fn b17_a_silent_server_is_given_up_within_20_seconds() {
     let port = silent.local_addr().unwrap().port();
     block_on(async {
         let rig = Rig::new(dir.path());
-        let draft = json!({ "host": "127.0.0.1", "port": port, "tls": "none", "recipients": "a@example.org" });
+        let draft =
+            json!({ "host": "127.0.0.1", "port": port, "tls": "none", "recipients": "a@example.org" });
         let begun = Instant::now();
         let answer = rig.ok("POST", "/notify/smtp/test", draft).await;
         assert_eq!(answer["ok"], false);
@@ -177,14 +184,26 @@ fn a_test_mail_goes_out_under_each_protection() {
             }
             rig.app.services.mail().set_trust(Trust(vec![server.certificate.clone()]));
             let answer = rig.ok("POST", "/notify/smtp/test", settings.clone()).await;
-            assert_eq!(answer, json!({ "ok": true, "message": "Sent to a@example.org, b@example.org" }), "{mode}");
+            assert_eq!(
+                answer,
+                json!({ "ok": true, "message": "Sent to a@example.org, b@example.org" }),
+                "{mode}"
+            );
             let mails = server.taken();
             assert_eq!(mails.len(), 1);
             let mail = &mails[0];
-            assert_eq!((&mail["sender"], &mail["recipients"]), (&"fw@example.org".into(), &json!(["a@example.org", "b@example.org"])));
+            assert_eq!(
+                (&mail["sender"], &mail["recipients"]),
+                (&"fw@example.org".into(), &json!(["a@example.org", "b@example.org"]))
+            );
             assert_eq!((&mail["tls"], &mail["user"]), (&(mode != "none").into(), &"fw".into()));
             let written = text(&mail["text"]);
-            for line in ["From: AiFw <fw@example.org>", "To: a@example.org, b@example.org", "Subject: [AiFw] ", "Content-Type: text/plain"] {
+            for line in [
+                "From: AiFw <fw@example.org>",
+                "To: a@example.org, b@example.org",
+                "Subject: [AiFw] ",
+                "Content-Type: text/plain",
+            ] {
                 assert!(written.contains(line), "{line} is not in {written}");
             }
             // A wrong password, which this server repeats.
@@ -192,7 +211,11 @@ fn a_test_mail_goes_out_under_each_protection() {
             wrong["password"] = "marked-wrong".into();
             let answer = rig.ok("POST", "/notify/smtp/test", wrong).await;
             assert_eq!(answer["ok"], false);
-            assert!(text(&answer["message"]).contains("535") && !text(&answer["message"]).contains("marked-wrong"), "{answer}");
+            assert!(
+                text(&answer["message"]).contains("535")
+                    && !text(&answer["message"]).contains("marked-wrong"),
+                "{answer}"
+            );
         });
     }
 }
@@ -269,7 +292,13 @@ fn events_are_mailed_in_the_background() {
         assert_eq!(outbox.deliver(&mail(), "fw.example.org"), 1);
         let taken = server.taken();
         let written = text(&taken[0]["text"]);
-        for word in ["[AiFw] fw.example.org: restore_failed", "Event: restore_failed", "Host:  fw.example.org", "Time:  2", "4711"] {
+        for word in [
+            "[AiFw] fw.example.org: restore_failed",
+            "Event: restore_failed",
+            "Host:  fw.example.org",
+            "Time:  2",
+            "4711",
+        ] {
             assert!(written.contains(word), "{word} is not in {written}");
         }
         assert_eq!(taken[0]["hello"], "fw.example.org");

@@ -33,24 +33,34 @@ fn b09_limits_of_pf_change_at_once_and_the_rules_stay() {
         assert_eq!(limit(&rig, "states"), 100_000);
 
         let answer = rig.ok("PUT", "/settings/pf-tuning", json!({ "max_states": 250_000 })).await;
-        assert_eq!((&answer["configured_max_states"], &answer["live_max_states"]), (&250_000.into(), &250_000.into()));
+        assert_eq!(
+            (&answer["configured_max_states"], &answer["live_max_states"]),
+            (&250_000.into(), &250_000.into())
+        );
         assert_eq!((&answer["min_states"], &answer["max_states"]), (&1_000.into(), &4_000_000.into()));
         assert_eq!(answer["current_states"], 0);
         assert!(answer["warning"].is_null());
         assert_eq!(answer, rig.get("/settings/pf-tuning").await);
-        assert!(rig.audited().await.contains("pf tuning: max_states: 100000 -> 250000"));
+        assert!(rig.audited().contains("pf tuning: max_states: 100000 -> 250000"));
         // pf(4) moves the adaptive limits with the limit of states.
         assert_eq!((timeout(&rig, "adaptive.start"), timeout(&rig, "adaptive.end")), (150_000, 300_000));
         let after = rig.pf.rules(None).unwrap();
-        let lines = |rules: &[aifw::pf::LoadedRule]| rules.iter().map(|rule| rule.text.clone()).collect::<Vec<_>>();
+        let lines =
+            |rules: &[aifw::pf::LoadedRule]| rules.iter().map(|rule| rule.text.clone()).collect::<Vec<_>>();
         assert_eq!((lines(&after.0), lines(&after.1)), (lines(&rules.0), lines(&rules.1)));
         assert_eq!(rig.get("/pending").await["firewall"], false);
 
         let more = json!({ "limits": { "src-nodes": 20_000, "frags": 6_000, "table-entries": 400_000 },
             "timeouts": { "tcp.established": 3_600, "udp.first": 90 } });
         let answer = rig.ok("PUT", "/settings/pf-tuning", more).await;
-        assert_eq!(answer["limits"], json!({ "src-nodes": 20_000, "frags": 6_000, "table-entries": 400_000 }));
-        assert_eq!((&answer["timeouts"]["tcp.established"], &answer["timeouts"]["tcp.first"]), (&3_600.into(), &120.into()));
+        assert_eq!(
+            answer["limits"],
+            json!({ "src-nodes": 20_000, "frags": 6_000, "table-entries": 400_000 })
+        );
+        assert_eq!(
+            (&answer["timeouts"]["tcp.established"], &answer["timeouts"]["tcp.first"]),
+            (&3_600.into(), &120.into())
+        );
 
         // A load of the rules sets what is not in it to pf's own: it must be in it.
         let block = json!({ "action": "block", "direction": "in", "protocol": "tcp", "dst_port_start": 23 });
@@ -58,13 +68,21 @@ fn b09_limits_of_pf_change_at_once_and_the_rules_stay() {
         assert_eq!(added.0, 201, "{}", added.1);
         rig.ok("POST", "/reload", json!({ "confirm": true })).await;
         let all = |rig: &Rig| {
-            (["states", "src-nodes", "frags", "table-entries"].map(|name| limit(rig, name)), timeout(rig, "tcp.established"))
+            (
+                ["states", "src-nodes", "frags", "table-entries"].map(|name| limit(rig, name)),
+                timeout(rig, "tcp.established"),
+            )
         };
         let expected = ([250_000, 20_000, 6_000, 400_000], 3_600);
         assert_eq!(all(&rig), expected);
 
         // null: pf's own again.
-        rig.ok("PUT", "/settings/pf-tuning", json!({ "timeouts": { "udp.first": null }, "limits": { "frags": null } })).await;
+        rig.ok(
+            "PUT",
+            "/settings/pf-tuning",
+            json!({ "timeouts": { "udp.first": null }, "limits": { "frags": null } }),
+        )
+        .await;
         assert_eq!((timeout(&rig, "udp.first"), limit(&rig, "frags")), (60, 5_000));
         drop(rig);
 
@@ -75,7 +93,10 @@ fn b09_limits_of_pf_change_at_once_and_the_rules_stay() {
         assert_eq!(all(&rig), ([250_000, 20_000, 5_000, 400_000], 3_600));
         let exported = rig.get("/config/export").await;
         let tunables = exported["config"]["tuning"].as_array().unwrap();
-        assert!(tunables.iter().any(|row| row["key"] == "pf.max_states" && row["value"] == "250000"), "{tunables:?}");
+        assert!(
+            tunables.iter().any(|row| row["key"] == "pf.max_states" && row["value"] == "250000"),
+            "{tunables:?}"
+        );
     });
 }
 
@@ -84,12 +105,20 @@ fn b09_without_pf_the_limit_is_stored_and_the_answer_warns() {
     let dir = tempfile::tempdir().unwrap();
     block_on(async {
         let app = Arc::new(aifw::api::testing::bare_app(dir.path()));
-        let client = aifw::api::testing::Client::new(aifw::api::app(app.clone(), aifw::api::routes())).with_bearer("all");
-        let (status, answer) = client.put("/settings/pf-tuning").json(json!({ "max_states": 3_000_000 })).await;
+        let client = aifw::api::testing::Client::new(aifw::api::app(app.clone(), aifw::api::routes()))
+            .with_bearer("all");
+        let (status, answer) =
+            client.put("/settings/pf-tuning").json(json!({ "max_states": 3_000_000 })).await;
         assert_eq!(status, 200);
-        assert_eq!((&answer["configured_max_states"], &answer["live_max_states"]), (&3_000_000.into(), &Value::Null));
+        assert_eq!(
+            (&answer["configured_max_states"], &answer["live_max_states"]),
+            (&3_000_000.into(), &Value::Null)
+        );
         let warning = answer["warning"].as_str().unwrap();
-        assert!(warning.contains("stored, but pf did not take it") && warning.contains("states_hashsize"), "{warning}");
+        assert!(
+            warning.contains("stored, but pf did not take it") && warning.contains("states_hashsize"),
+            "{warning}"
+        );
     });
 }
 
@@ -103,18 +132,32 @@ fn b11_b15_sections_are_three_and_hold_no_secrets() {
         for other in ["ai_openai", "smtp", "users", "ai_", "%25"] {
             assert_eq!(rig.get(&format!("/settings/{other}")).await, json!({}), "{other}");
         }
-        rig.ok("PUT", "/settings/api", json!({ "port": 8443, "jwt_secret": "marked-jwt", "cors_origins": "*" })).await;
+        rig.ok(
+            "PUT",
+            "/settings/api",
+            json!({ "port": 8443, "jwt_secret": "marked-jwt", "cors_origins": "*" }),
+        )
+        .await;
         assert_eq!(rig.get("/settings/api_server").await, json!({ "port": "8443", "cors_origins": "*" }));
         assert_eq!(rig.get("/settings/api").await, rig.get("/settings/api_server").await);
         rig.refused(400, "PUT", "/settings/users", json!({ "port": 8443 })).await;
         rig.refused(400, "PUT", "/settings/metrics", json!([1])).await;
         let url = "postgres://fw:marked-db@db.example/metrics";
-        rig.ok("PUT", "/settings/metrics", json!({ "backend": "postgres", "postgres_url": url, "retention_days": 30 })).await;
+        rig.ok(
+            "PUT",
+            "/settings/metrics",
+            json!({ "backend": "postgres", "postgres_url": url, "retention_days": 30 }),
+        )
+        .await;
         let shown = rig.get("/settings/metrics").await;
-        assert_eq!(shown, json!({ "backend": "postgres", "postgres_url": "postgres://fw:***@db.example/metrics", "retention_days": "30" }));
+        assert_eq!(
+            shown,
+            json!({ "backend": "postgres", "postgres_url": "postgres://fw:***@db.example/metrics", "retention_days": "30" })
+        );
         // What was shown can be sent back.
         rig.ok("PUT", "/settings/metrics", shown).await;
-        let stored = rig.app.store.snapshot().config.preferences.sections["metrics"]["postgres_url"].password.clone();
+        let stored =
+            rig.app.store.snapshot().config.preferences.sections["metrics"]["postgres_url"].password.clone();
         assert_eq!(stored.expose(), "marked-db");
         for bad in [json!({ "Upper": 1 }), json!({ "x": "y".repeat(4097) })] {
             rig.refused(400, "PUT", "/settings/metrics", bad).await;
@@ -139,7 +182,10 @@ fn b13_the_dashboards_past_is_clamped_and_trimmed_at_once() {
         let answer = rig.ok("PUT", path, json!({ "mode": "duration", "history_seconds": 99_999_999 })).await;
         assert_eq!(answer["history_seconds"], 2_592_000);
         let answer = rig.ok("PUT", path, json!({ "mode": "ram", "ram_limit_mb": 1 })).await;
-        assert_eq!((&answer["history_seconds"], &answer["estimated_ram_mb"], &answer["mode"]), (&512.into(), &1.0.into(), &"ram".into()));
+        assert_eq!(
+            (&answer["history_seconds"], &answer["estimated_ram_mb"], &answer["mode"]),
+            (&512.into(), &1.0.into(), &"ram".into())
+        );
         assert_eq!(rig.get(path).await["ram_limit_mb"], 1);
     });
 }
@@ -149,7 +195,8 @@ fn b13_the_dashboards_past_is_clamped_and_trimmed_at_once() {
 fn b13_a_shorter_past_is_trimmed() {
     let dir = tempfile::tempdir().unwrap();
     block_on(async {
-        let platform: Arc<dyn aifw::platform::Platform> = Arc::new(aifw::platform::sandbox::Sandbox::new(dir.path()));
+        let platform: Arc<dyn aifw::platform::Platform> =
+            Arc::new(aifw::platform::sandbox::Sandbox::new(dir.path()));
         let app = aifw::api::testing::bare_app(dir.path());
         let (live, mut sampler) = aifw::live::Live::by_hand(aifw::live::Deps {
             store: app.store.clone(),
@@ -164,10 +211,14 @@ fn b13_a_shorter_past_is_trimmed() {
         let begun = std::time::Instant::now();
         for second in 0..400 {
             let at = begun + std::time::Duration::from_secs(second);
-            sampler.tick(aifw::live::sampler::Moment { unix_ms: 1_800_000_000_000 + second as i64 * 1000, at }).await;
+            sampler
+                .tick(aifw::live::sampler::Moment { unix_ms: 1_800_000_000_000 + second as i64 * 1000, at })
+                .await;
         }
-        let client = aifw::api::testing::Client::new(aifw::api::app(app.clone(), aifw::api::routes())).with_bearer("all");
-        let entries = || async { client.get("/settings/dashboard-history").await.1["current_entries"].clone() };
+        let client = aifw::api::testing::Client::new(aifw::api::app(app.clone(), aifw::api::routes()))
+            .with_bearer("all");
+        let entries =
+            || async { client.get("/settings/dashboard-history").await.1["current_entries"].clone() };
         assert_eq!(entries().await, 400);
         let body = json!({ "mode": "duration", "history_seconds": 300 });
         assert_eq!(client.put("/settings/dashboard-history").json(body).await.0, 200);
@@ -182,18 +233,28 @@ fn b14_kept_alerts_are_clamped_and_told() {
         let rig = Rig::new(dir.path());
         let path = "/settings/ids-alerts";
         let fresh = rig.get(path).await;
-        assert_eq!((&fresh["max_mb"], &fresh["max_age_secs"], &fresh["stats"]["count"]), (&64.into(), &86_400.into(), &0.into()));
+        assert_eq!(
+            (&fresh["max_mb"], &fresh["max_age_secs"], &fresh["stats"]["count"]),
+            (&64.into(), &86_400.into(), &0.into())
+        );
         let answer = rig.ok("PUT", path, json!({ "max_mb": 1 })).await;
         assert_eq!((&answer["max_mb"], &answer["max_age_secs"]), (&8.into(), &86_400.into()));
         assert!(!answer["message"].as_str().unwrap().contains("restart"));
         let answer = rig.ok("PUT", path, json!({ "max_mb": 9_999, "max_age_secs": 1 })).await;
-        assert_eq!((&answer["max_mb"], &answer["max_age_secs"], &answer["stats"]["max_mb"]), (&512.into(), &3_600.into(), &512.into()));
+        assert_eq!(
+            (&answer["max_mb"], &answer["max_age_secs"], &answer["stats"]["max_mb"]),
+            (&512.into(), &3_600.into(), &512.into())
+        );
         // The engine's other settings keep waiting for their own apply.
-        rig.app.store.commit(&Author::system("test"), |draft| {
-            let ids = Arc::make_mut(&mut draft.config.ids);
-            ids.home_net.push("10.9.9.0/24".into());
-            Ok::<_, aifw::api::ApiError>(())
-        }).await.unwrap();
+        rig.app
+            .store
+            .commit(&Author::system("test"), |draft| {
+                let ids = Arc::make_mut(&mut draft.config.ids);
+                ids.home_net.push("10.9.9.0/24".into());
+                Ok::<_, aifw::api::ApiError>(())
+            })
+            .await
+            .unwrap();
         rig.ok("PUT", path, json!({ "max_mb": 16 })).await;
         let snapshot = rig.app.store.snapshot();
         assert_eq!((snapshot.config.ids.alert_buffer_mb, snapshot.applied.ids.alert_buffer_mb), (16, 16));
@@ -209,12 +270,17 @@ fn b18_n18_readers_cannot_write() {
         let rig = Rig::new(dir.path());
         let routes = aifw::api::routes();
         let ours = |route: &&aifw::api::Route| {
-            ["/settings/", "/notify/", "/ddns/", "/acme/dns-providers"].iter().any(|prefix| route.path.starts_with(prefix))
+            ["/settings/", "/notify/", "/ddns/", "/acme/dns-providers"]
+                .iter()
+                .any(|prefix| route.path.starts_with(prefix))
         };
         let ours: Vec<_> = routes.iter().filter(ours).collect();
         assert_eq!(ours.iter().filter(|route| route.path.starts_with("/settings/")).count(), 16);
-        let every_read: Vec<&str> =
-            Permission::ALL.iter().map(|permission| permission.name()).filter(|name| name.ends_with(":read")).collect();
+        let every_read: Vec<&str> = Permission::ALL
+            .iter()
+            .map(|permission| permission.name())
+            .filter(|name| name.ends_with(":read"))
+            .collect();
         for reader in ["settings:read", "interfaces:read", &every_read.join(",")] {
             for route in ours.iter().filter(|route| route.method != "GET") {
                 let path = route.path.replace("{id}", "1").replace("{section}", "metrics");

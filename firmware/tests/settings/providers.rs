@@ -58,7 +58,14 @@ impl Provider {
     pub fn plant(&self, kind: &str, name: &str, content: &str) {
         let mut records = self.records.lock().unwrap();
         let id = next_id(&records);
-        records.push(Record { id, kind: kind.into(), name: name.into(), content: content.into(), ttl: 1800, proxied: true });
+        records.push(Record {
+            id,
+            kind: kind.into(),
+            name: name.into(),
+            content: content.into(),
+            ttl: 1800,
+            proxied: true,
+        });
     }
 }
 
@@ -68,7 +75,9 @@ fn next_id(records: &[Record]) -> u64 {
 
 /// <https://developers.cloudflare.com/api/resources/dns/subresources/records/>
 fn cloudflare(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
-    let success = |result: Value| (200, json!({ "success": true, "errors": [], "messages": [], "result": result }).to_string());
+    let success = |result: Value| {
+        (200, json!({ "success": true, "errors": [], "messages": [], "result": result }).to_string())
+    };
     let failure = |status: u16, code: u32, message: &str| {
         let errors = [json!({ "code": code, "message": message })];
         (status, json!({ "success": false, "errors": errors, "messages": [], "result": null }).to_string())
@@ -88,12 +97,17 @@ fn cloudflare(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
         body["content"].is_string() && (ttl == 1 || (60..=86_400).contains(&ttl))
     };
     match (request.method.as_str(), parts.as_slice()) {
-        ("GET", ["zones"]) if request.query("name") == ZONE => success(json!([{ "id": "z1", "name": ZONE, "status": "active" }])),
+        ("GET", ["zones"]) if request.query("name") == ZONE => {
+            success(json!([{ "id": "z1", "name": ZONE, "status": "active" }]))
+        }
         ("GET", ["zones"]) => success(json!([])),
         ("GET", ["zones", "z1", "dns_records"]) => {
             let (kind, name) = (request.query("type"), request.query("name"));
-            let found: Vec<Value> =
-                records.iter().filter(|record| record.kind == kind && record.name == name).map(shown).collect();
+            let found: Vec<Value> = records
+                .iter()
+                .filter(|record| record.kind == kind && record.name == name)
+                .map(shown)
+                .collect();
             success(found.into())
         }
         ("POST", ["zones", "z1", "dns_records"]) if valid(&body) => {
@@ -105,7 +119,9 @@ fn cloudflare(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
                 ttl: body["ttl"].as_u64().unwrap(),
                 proxied: false,
             };
-            if records.iter().any(|other| (&other.kind, &other.name, &other.content) == (&record.kind, &record.name, &record.content)) {
+            if records.iter().any(|other| {
+                (&other.kind, &other.name, &other.content) == (&record.kind, &record.name, &record.content)
+            }) {
                 return failure(400, 81058, "An identical record already exists.");
             }
             records.push(record.clone());
@@ -129,7 +145,8 @@ fn cloudflare(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
 
 /// <https://docs.digitalocean.com/reference/api/digitalocean/#tag/Domain-Records>
 fn digitalocean(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
-    let refuse = |status: u16, id: &str, message: &str| (status, json!({ "id": id, "message": message }).to_string());
+    let refuse =
+        |status: u16, id: &str, message: &str| (status, json!({ "id": id, "message": message }).to_string());
     if request.header("authorization") != format!("Bearer {TOKEN}") {
         return refuse(401, "Unauthorized", "Unable to authenticate you");
     }
@@ -147,9 +164,15 @@ fn digitalocean(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
     match (request.method.as_str(), parts.as_slice()) {
         ("GET", ["domains", ZONE, "records"]) => {
             let (kind, name) = (request.query("type"), request.query("name"));
-            let found: Vec<Value> =
-                records.iter().filter(|record| record.kind == kind && record.name == name).map(shown).collect();
-            (200, json!({ "meta": { "total": found.len() }, "domain_records": found, "links": {} }).to_string())
+            let found: Vec<Value> = records
+                .iter()
+                .filter(|record| record.kind == kind && record.name == name)
+                .map(shown)
+                .collect();
+            (
+                200,
+                json!({ "meta": { "total": found.len() }, "domain_records": found, "links": {} }).to_string(),
+            )
         }
         ("POST", ["domains", ZONE, "records"]) => {
             let name = body["name"].as_str().unwrap();
@@ -192,7 +215,12 @@ fn hex(bytes: &[u8]) -> String {
 fn is_signed(request: &Request) -> bool {
     let header = request.header("authorization");
     let Some(rest) = header.strip_prefix("AWS4-HMAC-SHA256 ") else { return false };
-    let field = |name: &str| rest.split(", ").find_map(|part| part.strip_prefix(&format!("{name}="))).unwrap_or_default().to_owned();
+    let field = |name: &str| {
+        rest.split(", ")
+            .find_map(|part| part.strip_prefix(&format!("{name}=")))
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (credential, names, signature) = (field("Credential"), field("SignedHeaders"), field("Signature"));
     let scope: Vec<&str> = credential.split('/').collect();
     let [ACCESS_KEY, day, region, "route53", "aws4_request"] = scope.as_slice() else { return false };
@@ -204,11 +232,20 @@ fn is_signed(request: &Request) -> bool {
     query.sort_unstable();
     let headers: String = names.split(';').map(|name| format!("{name}:{}\n", request.header(name))).collect();
     let hash = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    let canonical =
-        format!("{}\n{}\n{}\n{headers}\n{names}\n{}", request.method, request.path, query.join("&"), hash(&request.body));
+    let canonical = format!(
+        "{}\n{}\n{}\n{headers}\n{names}\n{}",
+        request.method,
+        request.path,
+        query.join("&"),
+        hash(&request.body)
+    );
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{day}/{region}/route53/aws4_request\n{}", hash(&canonical));
-    let sign = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec();
-    let key = [*day, region, "route53", "aws4_request"].iter().fold(format!("AWS4{TOKEN}").into_bytes(), |key, part| sign(&key, part));
+    let sign = |key: &[u8], text: &str| {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
+    };
+    let key = [*day, region, "route53", "aws4_request"]
+        .iter()
+        .fold(format!("AWS4{TOKEN}").into_bytes(), |key, part| sign(&key, part));
     hex(&sign(&key, &text)) == signature
 }
 
@@ -222,27 +259,53 @@ fn element<'a>(xml: &'a str, name: &str) -> &'a str {
 fn route53(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
     let namespace = "xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"";
     let refuse = |status: u16, code: &str, message: &str| {
-        let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
-        (status, format!("<?xml version=\"1.0\"?>\n<ErrorResponse {namespace}>{error}<RequestId>r</RequestId></ErrorResponse>"))
+        let error =
+            format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+        (
+            status,
+            format!(
+                "<?xml version=\"1.0\"?>\n<ErrorResponse {namespace}>{error}<RequestId>r</RequestId></ErrorResponse>"
+            ),
+        )
     };
     if !is_signed(request) {
-        let said = format!("The request signature we calculated does not match; {}", request.header("authorization"));
+        let said = format!(
+            "The request signature we calculated does not match; {}",
+            request.header("authorization")
+        );
         return refuse(403, "SignatureDoesNotMatch", &said);
     }
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/2013-04-01/hostedzonesbyname") => {
             // It answers with the first zone at or after the name, which may be another.
-            let id = if request.query("dnsname") == format!("{ZONE}.") { ("Z1", ZONE) } else { ("Z2", "zz.example") };
-            let zone = format!("<HostedZone><Id>/hostedzone/{}</Id><Name>{}.</Name><CallerReference>c</CallerReference></HostedZone>", id.0, id.1);
-            let body = format!("<HostedZones>{zone}</HostedZones><IsTruncated>false</IsTruncated><MaxItems>1</MaxItems>");
-            (200, format!("<?xml version=\"1.0\"?>\n<ListHostedZonesByNameResponse {namespace}>{body}</ListHostedZonesByNameResponse>"))
+            let id = if request.query("dnsname") == format!("{ZONE}.") {
+                ("Z1", ZONE)
+            } else {
+                ("Z2", "zz.example")
+            };
+            let zone = format!(
+                "<HostedZone><Id>/hostedzone/{}</Id><Name>{}.</Name><CallerReference>c</CallerReference></HostedZone>",
+                id.0, id.1
+            );
+            let body = format!(
+                "<HostedZones>{zone}</HostedZones><IsTruncated>false</IsTruncated><MaxItems>1</MaxItems>"
+            );
+            (
+                200,
+                format!(
+                    "<?xml version=\"1.0\"?>\n<ListHostedZonesByNameResponse {namespace}>{body}</ListHostedZonesByNameResponse>"
+                ),
+            )
         }
         ("POST", "/2013-04-01/hostedzone/Z1/rrset") => {
             let body = &request.body;
             assert!(body.contains(namespace), "{body}");
             let set = element(body, "ResourceRecordSet");
             let name = element(set, "Name").strip_suffix('.').expect("a name ends with a dot").to_owned();
-            let (kind, value) = (element(set, "Type").to_owned(), element(element(set, "ResourceRecord"), "Value").replace("&quot;", "\""));
+            let (kind, value) = (
+                element(set, "Type").to_owned(),
+                element(element(set, "ResourceRecord"), "Value").replace("&quot;", "\""),
+            );
             let ttl = element(set, "TTL").parse().unwrap();
             let same = |record: &Record| record.kind == kind && record.name == name;
             match element(body, "Action") {
@@ -250,14 +313,27 @@ fn route53(request: &Request, records: &mut Vec<Record>) -> (u16, String) {
                     records.retain(|record| !same(record));
                     records.push(Record { id: 1, kind, name, content: value, ttl, proxied: false });
                 }
-                "DELETE" if records.iter().any(|record| same(record) && record.content == value) => records.retain(|record| !same(record)),
+                "DELETE" if records.iter().any(|record| same(record) && record.content == value) => {
+                    records.retain(|record| !same(record))
+                }
                 "DELETE" => {
-                    return refuse(400, "InvalidChangeBatch", &format!("Tried to delete resource record set [name='{name}.', type='{kind}'] but it was not found"));
+                    return refuse(
+                        400,
+                        "InvalidChangeBatch",
+                        &format!(
+                            "Tried to delete resource record set [name='{name}.', type='{kind}'] but it was not found"
+                        ),
+                    );
                 }
                 other => return refuse(400, "InvalidInput", other),
             }
             let info = "<ChangeInfo><Id>/change/C1</Id><Status>PENDING</Status><SubmittedAt>2026-01-01T00:00:00Z</SubmittedAt></ChangeInfo>";
-            (200, format!("<?xml version=\"1.0\"?>\n<ChangeResourceRecordSetsResponse {namespace}>{info}</ChangeResourceRecordSetsResponse>"))
+            (
+                200,
+                format!(
+                    "<?xml version=\"1.0\"?>\n<ChangeResourceRecordSetsResponse {namespace}>{info}</ChangeResourceRecordSetsResponse>"
+                ),
+            )
         }
         _ => refuse(404, "NoSuchHostedZone", "no such zone"),
     }

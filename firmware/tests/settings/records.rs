@@ -88,7 +88,10 @@ fn n14_records_are_checked() {
             (json!({ "source": "interface" }), "interface"),
             (json!({ "source": "explicit" }), "explicit_ip"),
             (json!({ "source": "explicit", "explicit_ip": "2600::1" }), "explicit_ip"),
-            (json!({ "source": "explicit", "explicit_ip": "198.51.100.1", "record_type": "both" }), "explicit_ip"),
+            (
+                json!({ "source": "explicit", "explicit_ip": "198.51.100.1", "record_type": "both" }),
+                "explicit_ip",
+            ),
             (json!({ "provider_id": 4711 }), "provider_id"),
         ] {
             let told = rig.refused(400, "POST", "/ddns/records", with(changes.clone())).await;
@@ -107,7 +110,10 @@ fn n14_records_are_checked() {
         assert_eq!(apex["hostname"], "example.org");
         let path = format!("/ddns/records/{}", stored["id"]);
         let replaced = rig.ok("PUT", &path, with(json!({ "ttl": 300, "enabled": false }))).await;
-        assert_eq!((&replaced["ttl"], &replaced["enabled"], &replaced["id"]), (&300.into(), &false.into(), &stored["id"]));
+        assert_eq!(
+            (&replaced["ttl"], &replaced["enabled"], &replaced["id"]),
+            (&300.into(), &false.into(), &stored["id"])
+        );
         rig.refused(409, "PUT", &path, with(json!({ "hostname": "*.example.org" }))).await;
         rig.refused(404, "PUT", "/ddns/records/4711", good.clone()).await;
         rig.refused(400, "PUT", "/ddns/records/first", good).await;
@@ -125,7 +131,9 @@ fn n15_the_list_is_bare_and_deleting_answers_204() {
         for name in ["b.example.org", "a.example.org"] {
             rig.ok("POST", "/ddns/records", json!({ "provider_id": id, "hostname": name })).await;
         }
-        let names = |list: &Value| list.as_array().unwrap().iter().map(|row| row["hostname"].clone()).collect::<Vec<_>>();
+        let names = |list: &Value| {
+            list.as_array().unwrap().iter().map(|row| row["hostname"].clone()).collect::<Vec<_>>()
+        };
         let list = rig.get("/ddns/records").await;
         assert_eq!(names(&list), ["a.example.org", "b.example.org"]);
         // A provider that records use stays; the refusal names them.
@@ -153,14 +161,28 @@ fn n16_what_is_unchanged_costs_no_call_and_failures_are_told_without_secrets() {
         let rig = Rig::new(dir.path());
         lead(&rig, &cf, &echo);
         let account = cloudflare(&rig).await;
-        let id = rig.ok("POST", "/ddns/records", json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120 })).await["id"].clone();
+        let id = rig
+            .ok(
+                "POST",
+                "/ddns/records",
+                json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120 }),
+            )
+            .await["id"]
+            .clone();
         let done = update(&rig, &id).await;
         assert_eq!(done["ok"], true);
-        assert!(text(&done["message"]).contains("fw.example.org") && text(&done["message"]).contains("198.51.100.7"), "{done}");
+        assert!(
+            text(&done["message"]).contains("fw.example.org")
+                && text(&done["message"]).contains("198.51.100.7"),
+            "{done}"
+        );
         assert_eq!(cf.has("A", "fw.example.org"), ["198.51.100.7"]);
         assert!(!cf.server.taken().is_empty());
         let shown = record(&rig, &id).await;
-        assert_eq!((&shown["last_ip"], &shown["last_status"], &shown["last_error"]), (&"198.51.100.7".into(), &"updated".into(), &Value::Null));
+        assert_eq!(
+            (&shown["last_ip"], &shown["last_status"], &shown["last_error"]),
+            (&"198.51.100.7".into(), &"updated".into(), &Value::Null)
+        );
         assert!(text(&shown["last_updated"]).ends_with('Z'));
 
         assert_eq!(update(&rig, &id).await["ok"], true);
@@ -210,7 +232,12 @@ fn n16_what_is_unchanged_costs_no_call_and_failures_are_told_without_secrets() {
         }
         // A disabled record is left alone.
         echo.say("198.51.100.10");
-        rig.ok("PUT", &format!("/ddns/records/{id}"), json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120, "enabled": false })).await;
+        rig.ok(
+            "PUT",
+            &format!("/ddns/records/{id}"),
+            json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120, "enabled": false }),
+        )
+        .await;
         cf.server.taken();
         assert_eq!(update(&rig, &id).await["ok"], true);
         ddns.sweep(&config(), false);
@@ -223,7 +250,12 @@ fn n16_what_is_unchanged_costs_no_call_and_failures_are_told_without_secrets() {
         echo.say("198.51.100.9");
         let account = &rig.get("/acme/dns-providers").await[0]["id"];
         let id = rig.get("/ddns/records").await[0]["id"].clone();
-        rig.ok("PUT", &format!("/ddns/records/{id}"), json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120 })).await;
+        rig.ok(
+            "PUT",
+            &format!("/ddns/records/{id}"),
+            json!({ "provider_id": account, "hostname": "fw.example.org", "ttl": 120 }),
+        )
+        .await;
         assert_eq!(record(&rig, &id).await["last_ip"], "198.51.100.9");
         cf.server.taken();
         rig.app.services.dynamic_dns().sweep(&rig.app.store.snapshot().config.clone(), false);
@@ -262,7 +294,10 @@ fn n17_intervals_and_echo_services_are_checked() {
         let account = cloudflare(&rig).await;
         let inside = json!({ "poll_interval_secs": 600, "ip_echo_url_v4": "https://ip6-localhost.localdomain.example/", "ip_echo_url_v6": "https://[2600::1]/" });
         rig.ok("PUT", "/ddns/config", inside).await;
-        let id = rig.ok("POST", "/ddns/records", json!({ "provider_id": account, "hostname": "fw.example.org" })).await["id"].clone();
+        let id = rig
+            .ok("POST", "/ddns/records", json!({ "provider_id": account, "hostname": "fw.example.org" }))
+            .await["id"]
+            .clone();
         let failed = update(&rig, &id).await;
         assert!(text(&failed["message"]).starts_with("detect v4: "), "{failed}");
     });
@@ -284,9 +319,15 @@ async fn lives(rig: &Rig, provider: &Provider, account: u64, more_than_one: bool
     rig.ok("PUT", &format!("/ddns/records/{id}"), explicit("198.51.100.2")).await;
     assert_eq!(update(rig, &id).await["ok"], true);
     assert_eq!(provider.has("A", "a.example.org"), ["198.51.100.2"]);
-    assert_eq!(provider.records.lock().unwrap().iter().find(|record| record.content == "198.51.100.2").unwrap().ttl, 300);
+    assert_eq!(
+        provider.records.lock().unwrap().iter().find(|record| record.content == "198.51.100.2").unwrap().ttl,
+        300
+    );
     if more_than_one {
-        assert_eq!((provider.has("AAAA", "a.example.org"), provider.has("A", "b.a.example.org")), (vec!["2600::99".into()], vec!["192.0.2.3".into()]));
+        assert_eq!(
+            (provider.has("AAAA", "a.example.org"), provider.has("A", "b.a.example.org")),
+            (vec!["2600::99".into()], vec!["192.0.2.3".into()])
+        );
     }
     let six = json!({ "provider_id": account, "hostname": ZONE, "record_type": "aaaa", "source": "explicit", "explicit_ip": "2600::7" });
     let six = rig.ok("POST", "/ddns/records", six).await["id"].clone();
@@ -308,7 +349,10 @@ async fn refuses(rig: &Rig, account: u64, body: Value) {
     rig.ok("PUT", &format!("/ddns/records/{}", records[0]["id"]), changed).await;
     let failed = update(rig, &records[0]["id"]).await;
     assert_eq!(failed["ok"], false);
-    assert!(!tested.to_string().contains("marked") && !failed.to_string().contains("marked"), "{tested} {failed}");
+    assert!(
+        !tested.to_string().contains("marked") && !failed.to_string().contains("marked"),
+        "{tested} {failed}"
+    );
 }
 
 fn rig_for(dir: &Path, provider: &Provider) -> Rig {
@@ -327,7 +371,12 @@ fn cloudflare_keeps_one_record_and_what_else_it_has() {
         lives(&rig, &cf, account, true).await;
         let methods: Vec<String> = cf.server.taken().into_iter().map(|request| request.method).collect();
         assert!(!methods.contains(&"PUT".into()), "PUT drops what it does not name");
-        refuses(&rig, account, json!({ "name": "cf", "kind": "cloudflare", "zone": ZONE, "api_token": "marked-wrong" })).await;
+        refuses(
+            &rig,
+            account,
+            json!({ "name": "cf", "kind": "cloudflare", "zone": ZONE, "api_token": "marked-wrong" }),
+        )
+        .await;
         // With the zone's number, the zone is not asked for.
         cf.server.taken();
         let known = json!({ "name": "cf", "kind": "cloudflare", "zone": ZONE, "api_token": TOKEN, "extra": { "zone_id": "z1" } });
@@ -336,7 +385,11 @@ fn cloudflare_keeps_one_record_and_what_else_it_has() {
         let asked = cf.server.taken();
         assert!(!asked.is_empty() && asked.iter().all(|request| request.path != "/zones"));
         // A zone that the account does not have.
-        let other = provider(&rig, json!({ "name": "other", "kind": "cloudflare", "zone": "example.net", "api_token": TOKEN })).await;
+        let other = provider(
+            &rig,
+            json!({ "name": "other", "kind": "cloudflare", "zone": "example.net", "api_token": TOKEN }),
+        )
+        .await;
         let tested = rig.ok("POST", &format!("/acme/dns-providers/{other}/test"), Value::Null).await;
         assert!(text(&tested["message"]).contains("example.net"), "{tested}");
     });
@@ -357,7 +410,10 @@ fn route53_is_asked_signed() {
         let other = json!({ "name": "other", "kind": "route53", "zone": "example.net", "api_token": ACCESS_KEY, "aws_secret_key": TOKEN });
         let other = provider(&rig, other).await;
         let tested = rig.ok("POST", &format!("/acme/dns-providers/{other}/test"), Value::Null).await;
-        assert!(text(&tested["message"]).contains("example.net"), "another zone is not taken for it: {tested}");
+        assert!(
+            text(&tested["message"]).contains("example.net"),
+            "another zone is not taken for it: {tested}"
+        );
     });
 }
 
@@ -391,11 +447,17 @@ fn rfc2136_updates_a_real_name_server() {
         let done = update(&rig, &id).await;
         assert_eq!(done["ok"], true, "{done}");
         // In place of both, and of nothing else.
-        assert_eq!((named.ask("a.example.org", "A"), named.ask("a.example.org", "TXT")), ("198.51.100.1".into(), "\"stays\"".into()));
+        assert_eq!(
+            (named.ask("a.example.org", "A"), named.ask("a.example.org", "TXT")),
+            ("198.51.100.1".into(), "\"stays\"".into())
+        );
         let six = json!({ "provider_id": account, "hostname": "a.example.org", "record_type": "aaaa", "source": "explicit", "explicit_ip": "2600::7" });
         let six = rig.ok("POST", "/ddns/records", six).await["id"].clone();
         assert_eq!(update(&rig, &six).await["ok"], true);
-        assert_eq!((named.ask("a.example.org", "A"), named.ask("a.example.org", "AAAA")), ("198.51.100.1".into(), "2600::7".into()));
+        assert_eq!(
+            (named.ask("a.example.org", "A"), named.ask("a.example.org", "AAAA")),
+            ("198.51.100.1".into(), "2600::7".into())
+        );
         let tested = rig.ok("POST", &format!("/acme/dns-providers/{account}/test"), Value::Null).await;
         assert_eq!(tested, json!({ "ok": true, "message": "TXT add+remove OK" }));
         assert_eq!(named.ask("_acme-aifw-test.example.org", "TXT"), "");
@@ -431,7 +493,9 @@ fn families_stand_by_themselves() {
         let account = cloudflare(&rig).await;
         let on = |interface: &str, kind: &str| json!({ "provider_id": account, "hostname": "if.example.org", "record_type": kind, "source": "interface", "interface": interface });
         let interfaces = rig.app.platform.interfaces().unwrap();
-        let wan = interfaces.iter().find(|interface| interface.addresses.iter().any(|net| net.addr().is_ipv4() && !net.addr().is_loopback()));
+        let wan = interfaces.iter().find(|interface| {
+            interface.addresses.iter().any(|net| net.addr().is_ipv4() && !net.addr().is_loopback())
+        });
         let wan = wan.expect("the sandbox has an interface with an address");
         let address = wan.addresses.iter().map(|net| net.addr()).find(|address| address.is_ipv4()).unwrap();
         let id = rig.ok("POST", "/ddns/records", on(&wan.name, "both")).await["id"].clone();
@@ -458,7 +522,10 @@ fn manual_and_incomplete_accounts_say_what_they_lack() {
         let explicit = json!({ "provider_id": manual, "hostname": "m.example.org", "source": "explicit", "explicit_ip": "198.51.100.1" });
         let id = rig.ok("POST", "/ddns/records", explicit).await["id"].clone();
         let failed = update(&rig, &id).await;
-        assert!(failed["ok"] == false && text(&failed["message"]).contains("automatic DNS provider"), "{failed}");
+        assert!(
+            failed["ok"] == false && text(&failed["message"]).contains("automatic DNS provider"),
+            "{failed}"
+        );
         let tested = rig.ok("POST", &format!("/acme/dns-providers/{manual}/test"), Value::Null).await;
         assert_eq!(tested["ok"], false);
         let bare = provider(&rig, json!({ "name": "bare", "kind": "cloudflare", "zone": ZONE })).await;
@@ -471,12 +538,21 @@ fn manual_and_incomplete_accounts_say_what_they_lack() {
             (json!({ "name": "x", "kind": "bind", "zone": ZONE }), "kind"),
             (json!({ "name": "x", "kind": "manual", "zone": "*.example.org" }), "zone"),
             (json!({ "name": "x", "kind": "rfc2136", "zone": ZONE }), "extra.server"),
-            (json!({ "name": "x", "kind": "rfc2136", "zone": ZONE, "api_token": "no base64!" }), "extra.server"),
+            (
+                json!({ "name": "x", "kind": "rfc2136", "zone": ZONE, "api_token": "no base64!" }),
+                "extra.server",
+            ),
         ] {
             let told = rig.refused(400, "POST", "/acme/dns-providers", bad.clone()).await;
             assert!(told.starts_with(&format!("{field}: ")), "{bad}: {told}");
         }
-        rig.refused(409, "POST", "/acme/dns-providers", json!({ "name": "m", "kind": "manual", "zone": ZONE })).await;
+        rig.refused(
+            409,
+            "POST",
+            "/acme/dns-providers",
+            json!({ "name": "m", "kind": "manual", "zone": ZONE }),
+        )
+        .await;
         // A token that was given for one company is not another's.
         let path = format!("/acme/dns-providers/{bare}");
         let kept = |kind: &str, token: Value| json!({ "name": "bare", "kind": kind, "zone": ZONE, "api_token": token });

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Sandbox, command, soon, text};
 use crate::stand_in::StandIn;
+use crate::wire::Wire;
 
 /// Every secret has this in it.
 const MARK: &str = "Planted7";
@@ -68,7 +69,9 @@ fn no_secret_comes_back_out() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     // One that repeats the headers it is sent.
-    let echo = StandIn::new(|request| (401, json!({ "error": { "message": format!("{:?}", request.headers) } }).to_string()));
+    let echo = StandIn::new(|request| {
+        (401, json!({ "error": { "message": format!("{:?}", request.headers) } }).to_string())
+    });
     let mut talkative = command(&state, &[]);
     talkative.env("RUST_LOG", "trace");
     let sandbox = Sandbox::run(talkative);
@@ -119,7 +122,11 @@ fn no_secret_comes_back_out() {
     let oauth = json!({ "name": "g", "provider_type": "google", "client_id": "id", "client_secret": secret("oauth") });
     all.plant("POST", "/auth/oauth/providers", oauth);
     // Daemons.
-    all.plant("PUT", "/dhcp/ddns", json!({ "tsig_key": "k", "tsig_secret": tsig, "tsig_algorithm": "hmac-sha256" }));
+    all.plant(
+        "PUT",
+        "/dhcp/ddns",
+        json!({ "tsig_key": "k", "tsig_secret": tsig, "tsig_algorithm": "hmac-sha256" }),
+    );
     let middleware = |name: &str, config: Value| json!({ "name": name, "config_json": config.to_string() });
     let jwt = json!({ "secret": secret("proxy-jwt") });
     let basic = json!({ "users": [format!("fw:{}", secret("basic"))] });
@@ -148,11 +155,23 @@ fn no_secret_comes_back_out() {
         ("PUT", "/notify/smtp/config", json!({ "enabled": true, "password": [secret("wrong")] })),
         ("PUT", "/notify/smtp/config", json!({ "enabled": true, "password": secret("wrong") })),
         ("PUT", "/settings/ai", json!({ "provider": "openai", "api_key": { "x": secret("wrong") } })),
-        ("PUT", "/settings/ai", json!({ "provider": "openai", "api_key": format!("two {}", secret("wrong")) })),
+        (
+            "PUT",
+            "/settings/ai",
+            json!({ "provider": "openai", "api_key": format!("two {}", secret("wrong")) }),
+        ),
         ("PUT", "/settings/valkey", json!({ "url": format!("http://u:{}@h", secret("wrong")) })),
         ("PUT", "/settings/metrics", json!({ "Upper": secret("wrong") })),
-        ("POST", "/acme/dns-providers", json!({ "name": "x", "kind": "cloudflare", "zone": "example.org", "api_token": format!("a {}", secret("wrong")) })),
-        ("POST", "/acme/dns-providers", json!({ "name": "x", "kind": "cloudflare", "zone": "example.org", "api_token": [secret("wrong")] })),
+        (
+            "POST",
+            "/acme/dns-providers",
+            json!({ "name": "x", "kind": "cloudflare", "zone": "example.org", "api_token": format!("a {}", secret("wrong")) }),
+        ),
+        (
+            "POST",
+            "/acme/dns-providers",
+            json!({ "name": "x", "kind": "cloudflare", "zone": "example.org", "api_token": [secret("wrong")] }),
+        ),
         ("PUT", "/dhcp/ddns", json!({ "tsig_secret": [secret("wrong")] })),
         ("POST", "/auth/refresh", json!({ "refresh_token": secret("wrong") })),
     ] {
@@ -161,16 +180,29 @@ fn no_secret_comes_back_out() {
     }
     // A version, and what the history says of it.
     all.plant("POST", "/config/save", json!({ "comment": "planted" }));
-    all.plant("PUT", "/settings/ai", json!({ "provider": "openai", "api_key": secret("second"), "model": "m" }));
+    all.plant(
+        "PUT",
+        "/settings/ai",
+        json!({ "provider": "openai", "api_key": secret("second"), "model": "m" }),
+    );
     all.plant("POST", "/config/save", Value::Null);
 
     // Every GET there is; where it asks for a number, with every number that was seen.
     let document = all.sandbox.get("/openapi.json", "");
-    let paths: Vec<String> = document["paths"].as_object().unwrap().iter().filter(|(_, item)| item["get"].is_object()).map(|(path, _)| path.clone()).collect();
-    let paths: Vec<String> = paths.iter().map(|path| path.strip_prefix("/api/v1").unwrap_or(path).to_owned()).collect();
+    let paths: Vec<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, item)| item["get"].is_object())
+        .map(|(path, _)| path.clone())
+        .collect();
+    let paths: Vec<String> =
+        paths.iter().map(|path| path.strip_prefix("/api/v1").unwrap_or(path).to_owned()).collect();
     let streams = ["/events", "/ws", "/stream", "/tail", "/live"];
     let mut found = BTreeSet::new();
-    let plain = paths.iter().filter(|path| !path.contains('{') && !streams.iter().any(|stream| path.contains(stream)));
+    let plain = paths
+        .iter()
+        .filter(|path| !path.contains('{') && !streams.iter().any(|stream| path.contains(stream)));
     let mut asked = 0;
     for path in plain {
         let (status, answer) = all.call("GET", path, Value::Null);
@@ -178,16 +210,40 @@ fn no_secret_comes_back_out() {
         ids(&answer, &mut found);
     }
     assert!(asked > 80, "{asked}");
-    for path in paths.iter().filter(|path| path.matches('{').count() == 1 && !streams.iter().any(|stream| path.contains(stream))) {
+    for path in paths
+        .iter()
+        .filter(|path| path.matches('{').count() == 1 && !streams.iter().any(|stream| path.contains(stream)))
+    {
         let (before, rest) = path.split_once('{').unwrap();
         let after = rest.split_once('}').unwrap().1;
         for id in found.iter().map(String::as_str).chain(["1", "2", "metrics", "api"]) {
             all.call("GET", &format!("{before}{id}{after}"), Value::Null);
         }
     }
-    for path in ["/config/diff?v1=1&v2=2", "/config/diff?from=1&to=2", "/auth/audit?limit=1000", "/logs?type=all", "/settings/ai_openai"] {
+    for path in [
+        "/config/diff?v1=1&v2=2",
+        "/config/diff?from=1&to=2",
+        "/auth/audit?limit=1000",
+        "/logs?type=all",
+        "/settings/ai_openai",
+    ] {
         all.call("GET", path, Value::Null);
     }
+    // Who may write the proxy's middlewares may read their secrets; who may only read them must not.
+    let writers = |request: &str| request.contains("/reverse-proxy/http/middlewares");
+    all.seen.retain(|(request, _)| !writers(request));
+    let key =
+        all.call("POST", "/auth/api-keys", json!({ "name": "reader", "permissions": ["proxy:read"] })).1;
+    all.seen.pop();
+    let credential = format!("Authorization: ApiKey {}", text(&key["key"]));
+    let answer = Wire::connect(all.sandbox.address).request(
+        "GET",
+        "/api/v1/reverse-proxy/http/middlewares",
+        &[&credential],
+        b"",
+    );
+    assert_eq!((answer.status, answer.json().as_array().map(Vec::len)), (200, Some(2)));
+    all.seen.push(("GET middlewares as a reader".into(), answer.text()));
     soon("a mail has failed", || {
         let logs = all.sandbox.get("/logs?type=all", &all.token).to_string();
         logs.contains("mail") || logs.len() > 2

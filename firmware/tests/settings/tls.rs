@@ -26,12 +26,14 @@ fn connect(
 ) -> std::io::Result<Wire<Stream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let session = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let session =
+        rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
     let socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut stream = rustls::StreamOwned::new(session, socket);
@@ -80,7 +82,10 @@ fn what_is_no_certificate_of_ours_is_refused() {
             (json!({ "min_version": "tls14" }), "min_version"),
             (json!({ "block_expired": "yes" }), "block_expired"),
             (json!({ "cert_path": "/etc/passwd", "key_path": key }), "cert_path"),
-            (json!({ "cert_path": "/usr/local/etc/aifw/../../../../etc/passwd", "key_path": key }), "cert_path"),
+            (
+                json!({ "cert_path": "/usr/local/etc/aifw/../../../../etc/passwd", "key_path": key }),
+                "cert_path",
+            ),
             (json!({ "cert_path": "tls/one.pem", "key_path": key }), "cert_path"),
             (json!({ "cert_path": "/usr/local/etc/aifw/tls/none.pem", "key_path": key }), "cert_path"),
             (json!({ "cert_path": "/usr/local/etc/aifw/tls/link.pem", "key_path": key }), "cert_path"),
@@ -96,11 +101,17 @@ fn what_is_no_certificate_of_ours_is_refused() {
         assert_eq!(rig.get(path).await, expected);
         rig.ok("PUT", path, one.clone()).await;
         let shown = rig.get(path).await;
-        assert!(shown["cert_subject"].is_string() && text(&shown["cert_not_after"]).ends_with('Z'), "{shown}");
+        assert!(
+            shown["cert_subject"].is_string() && text(&shown["cert_not_after"]).ends_with('Z'),
+            "{shown}"
+        );
         // Old versions are stored; they are served as 1.2.
         rig.ok("PUT", path, json!({ "min_version": "tls10", "block_weak_keys": false })).await;
         let shown = rig.get(path).await;
-        assert_eq!((&shown["min_version"], &shown["block_weak_keys"], &shown["block_expired"]), (&"tls10".into(), &false.into(), &true.into()));
+        assert_eq!(
+            (&shown["min_version"], &shown["block_weak_keys"], &shown["block_expired"]),
+            (&"tls10".into(), &false.into(), &true.into())
+        );
     });
 }
 
@@ -119,7 +130,7 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
         answer.json()
     };
     let mut open = connect(sandbox.address, &own, OLD).unwrap();
-    assert_eq!(open.request("GET", "/api/v1/about", &[], b"").status, 200);
+    assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
 
     let (first, paths) = pair(&state.join("root"), "first");
     local("PUT", paths);
@@ -129,7 +140,7 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
     soon("TLS 1.2 is refused", || connect(sandbox.address, &first.certificate, OLD).is_err());
     assert!(connect(sandbox.address, &first.certificate, BOTH).is_ok());
     // The connection that was open goes on, with its version and certificate.
-    assert_eq!(open.request("GET", "/api/v1/about", &[], b"").status, 200);
+    assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
     sandbox.terminate();
 
     // After a start it is as before; with the files gone, the appliance shows its own again.
