@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aifw::api::console::LocalState;
 use aifw::api::testing::{Client, ListGate};
 use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
