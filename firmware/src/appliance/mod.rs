@@ -101,7 +101,7 @@ impl Appliance {
             platform: parts.platform.clone(),
             state_dir: parts.state_dir.clone(),
             keys: parts.release_keys,
-            version: update::this_version(),
+            version: update::running_version(&parts.root),
             simulated: parts.platform.kind() == "sandbox",
             reboot_marker: parts.root.join("var/run/reboot-required"),
             release_url: update::release::DEFAULT_URL.into(),
