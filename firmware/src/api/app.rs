@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::console::LocalState;
 use super::{ApiError, Route};
 use crate::apply::Applier;
 use crate::auth::{Auth, Caller};
@@ -31,6 +32,8 @@ pub struct App {
     /// return at once: the answer waits for them.
     pub after_write: Vec<AfterWrite>,
     pub traffic: Arc<Traffic>,
+    /// What the operations of the local socket remember.
+    pub local: LocalState,
     /// Why the appliance runs without its stored configuration; nothing is kept then.
     pub emergency: Option<String>,
 }

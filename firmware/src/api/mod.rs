@@ -6,6 +6,7 @@ pub mod app;
 mod auth;
 pub mod call;
 pub mod config;
+pub mod console;
 mod dhcp;
 mod dns;
 mod dynamic_dns;
@@ -71,6 +72,7 @@ pub fn routes() -> Vec<Route> {
         time::routes(),
         settings::routes(),
         dynamic_dns::routes(),
+        console::routes(),
         system::routes(),
         updates::routes(),
         network::routes(),

@@ -40,7 +40,8 @@ pub fn document(table: &[Route]) -> Value {
     let mut requests = settings().for_deserialize().into_generator();
     let mut answers = settings().for_serialize().into_generator();
     let mut operations: Vec<(&Route, Option<Value>, Option<Value>)> = Vec::new();
-    for route in table {
+    // What the local socket alone serves is no part of the API that others program against.
+    for route in table.iter().filter(|route| route.access != Access::Local) {
         let schema =
             |generator: &mut SchemaGenerator, of: Option<SchemaOf>| of.map(|of| of(generator).to_value());
         let request = schema(&mut requests, route.request);
@@ -139,7 +140,7 @@ fn operation(route: &Route, request: Option<Value>, answer: Option<Value>) -> Va
     match route.access {
         Access::Needs(permission) => operation["x-permission"] = permission.name().into(),
         Access::Enrolment => operation["x-enrolment"] = true.into(),
-        Access::Authenticated | Access::Public => {}
+        Access::Authenticated | Access::Public | Access::Local => {}
     }
     operation
 }

@@ -19,6 +19,8 @@ pub enum Access {
     /// As `Authenticated`, also with a token that is good for TOTP enrolment only.
     Enrolment,
     Needs(Permission),
+    /// Root on the machine itself, over the local socket; no credential does.
+    Local,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Reply, ApiError>> + Send>>;

@@ -17,7 +17,7 @@ use super::reply::{Conversation, Payload};
 use super::tree::{Found, Tree};
 use super::ui::Ui;
 use super::{Access, ApiError, App, Call, Peer, Reply, Route};
-use crate::auth::Caller;
+use crate::auth::{Caller, Credential};
 
 /// Which web pages of other origins may read answers. Credentials are never cookies, so `Any` gives nothing
 /// away that the caller does not already hold.
@@ -287,6 +287,9 @@ impl Api {
         }
         let caller = caller.ok_or_else(|| ApiError::unauthorized("a credential is needed"))?;
         let refusal = match route.access {
+            Access::Local if caller.credential != Credential::Local => {
+                "only root on the appliance itself can do this, over the local socket".into()
+            }
             Access::Needs(permission) if !caller.may(permission) => {
                 format!("the permission {permission} is needed")
             }

@@ -123,6 +123,16 @@ pub fn compile(arguments: &CompileArguments) -> Result<(), StartError> {
     Ok(())
 }
 
+/// `aifw setup --pf-only`: the main ruleset of a setup file, or of one that says nothing.
+pub fn main_ruleset(file: Option<&Path>) -> Result<(), StartError> {
+    let named = file.unwrap_or(Path::new("setup"));
+    let text = file.map_or_else(|| Ok(b"{}".to_vec()), read)?;
+    let setup = Setup::parse_without_admin(&text, Timestamp::now()).map_err(|error| input(named, error))?;
+    let compiled = machine(&setup.config).0.compile(&setup.config).map_err(|error| input(named, error))?;
+    print!("{}", compiled.main);
+    Ok(())
+}
+
 fn printed(compiled: &Compiled) -> String {
     let mut out = format!("# main ruleset\n{}", compiled.main);
     for (name, text) in &compiled.anchors {

@@ -2,23 +2,27 @@
 
 pub mod ask;
 mod background;
+mod certificate;
+mod ending;
 pub mod network_event;
 pub mod outbound;
 mod power_cycle;
 pub mod sandbox;
+pub mod supervise;
 pub mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::api::console::{LocalState, configured};
 use crate::api::server::{Limits, Listen, Server, ServerError};
 use crate::api::{self, App};
 use crate::apply::url_tables::UrlTables;
 use crate::apply::{Applier, ApplyError};
 use crate::auth::{Auth, AuthError};
+use crate::config::Config;
 use crate::config::setup::{Admin, AdminPassword};
-use crate::config::{Config, Document};
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
@@ -41,8 +45,13 @@ pub struct Parts {
     pub auth: crate::auth::Options,
     /// Files that rules name are written below it.
     pub root: PathBuf,
+    pub sshd: services::sshd::Programs,
     /// URL tables may be fetched from private and loopback servers.
     pub inside_allowed: bool,
+    /// Where SSH keys that people have published are fetched.
+    pub keys_url: String,
+    /// Nothing is listened on, beside the local socket, until somebody has set the appliance up.
+    pub listens_once_set_up: bool,
     pub components: Components,
     /// Where the daemons listen that are configured to listen somewhere.
     pub listen: crate::compile::services::ListenMap,
@@ -81,6 +90,9 @@ pub struct Appliance {
 impl Appliance {
     /// Opens the store and puts the rooms together.
     pub async fn assemble(parts: Parts) -> Result<Self, StartError> {
+        if crate::platform::reset::carry_out(&parts.state_dir)? {
+            log::warn!("{} was emptied: factory reset", parts.state_dir.display());
+        }
         // Before the store is opened: it may be this firmware's only after this.
         let updater = Arc::new(Updater::begin(update::Options {
             slots: parts.slots,
@@ -97,6 +109,11 @@ impl Appliance {
             updater.reject_boot("it ended again and again")?;
         }
         let store = Store::open(&parts.state_dir)?;
+        let mut local = LocalState::new(&parts.state_dir);
+        local.inside_allowed = parts.inside_allowed;
+        local.keys_url = parts.keys_url;
+        local.listens_once_set_up = parts.listens_once_set_up;
+
         let auth = Auth::new(store.clone(), &parts.state_dir, parts.auth)?;
         auth.start().await?;
         let traffic = Arc::new(ApiCounters::default());
@@ -108,6 +125,9 @@ impl Appliance {
             supervisor: Supervisor::new(),
             listen: parts.listen,
             sandbox: parts.platform.kind() == "sandbox",
+            // Daemons run in directories of their own.
+            root: std::path::absolute(&parts.root)?,
+            sshd: parts.sshd,
             inside_allowed: parts.inside_allowed,
         });
         let applier = Applier::new(
@@ -150,6 +170,7 @@ impl Appliance {
             live,
             updater,
             traffic,
+            local,
             emergency: parts.emergency,
         };
         Ok(Self { app: Arc::new(app), producer: Mutex::new(Some(producer)) })
@@ -157,8 +178,25 @@ impl Appliance {
 
     /// Whether nothing was ever configured.
     pub fn is_new(&self) -> bool {
-        let snapshot = self.app.store.snapshot();
-        snapshot.sequence == 0 && snapshot.config.row_changes_since(&Config::default()).is_empty()
+        !configured(&self.app.store.snapshot())
+    }
+
+    /// Waits until the appliance is set up, by whoever does it, and everything that follows from it is done. A setup
+    /// whose rules pf refuses is taken back, and is none.
+    pub async fn until_set_up(&self) {
+        let commits = self.app.store.watch();
+        loop {
+            if !self.is_new() {
+                self.app.applier.settled().await;
+                if !self.is_new() {
+                    return;
+                }
+            }
+            // The store lives as long as this does; should it end, so does the wait.
+            if commits.recv().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Stores a first configuration, and its administrator if there is one.
@@ -220,9 +258,17 @@ impl Appliance {
     }
 
     /// Finishes what is being worked on, and closes the store.
-    pub async fn stop(self, server: Server) {
-        blocking::unblock(move || server.shutdown(Duration::from_secs(5))).await;
+    pub async fn stop(self, servers: impl IntoIterator<Item = Server>) {
+        let closing: Vec<_> = servers
+            .into_iter()
+            .map(|server| blocking::unblock(move || server.shutdown(Duration::from_secs(5))))
+            .collect();
+        for closed in closing {
+            closed.await;
+        }
         self.app.services.shutdown().await;
+        // One that was never started would be waited for.
+        drop(self.producer.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.app.live.stop().await;
         note(&self.app.store, "daemon_stopped", "aifw stopped".into()).await;
         self.app.store.close();

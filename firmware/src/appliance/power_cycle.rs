@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use super::StartError;
+use super::ending::Ending;
+use super::{Appliance, StartError};
 use crate::platform::Power;
 use crate::platform::sandbox::Sandbox;
-use crate::update::Updater;
 use crate::update::slots::SlotName;
 use crate::update::slots::image::SandboxDisk;
 
@@ -24,26 +24,12 @@ const SLOT: &str = "AIFW_SANDBOX_SLOT";
 /// How often the power switch is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Why a sandbox ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// By a signal, or the power switch: it stays off.
-    Off,
-    /// The firmware is to be started again.
-    Restart,
-    Reboot,
-}
-
 /// Waits for the end.
-pub async fn wait(stop: &async_channel::Receiver<()>, updater: &Updater, platform: &Arc<Sandbox>) -> Ending {
-    let signal = async {
-        stop.recv().await.ok();
-        Ending::Off
-    };
-    let restart = async {
-        updater.restart_wanted().recv().await.ok();
-        Ending::Restart
-    };
+pub async fn wait(
+    appliance: &Appliance,
+    stop: &async_channel::Receiver<()>,
+    platform: &Arc<Sandbox>,
+) -> Ending {
     let power = async {
         loop {
             async_io::Timer::after(LOOK).await;
@@ -54,7 +40,7 @@ pub async fn wait(stop: &async_channel::Receiver<()>, updater: &Updater, platfor
             }
         }
     };
-    future::or(signal, future::or(restart, power)).await
+    future::or(appliance.until_end(stop), power).await
 }
 
 /// Comes up again. Returns only if there is nothing to do, or if it cannot be done.

@@ -11,19 +11,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::json;
 
+use super::ending::stop_signal;
 use super::trial::{self, Doors};
-use super::{Appliance, Parts, StartError, power_cycle, read};
-use crate::api::server::{Listen, Pem, ServerError, Tls, tls};
+use super::{Appliance, Parts, StartError, certificate, power_cycle, read};
+use crate::api::console::{KEYS_OF, Reached};
+use crate::api::server::{Listen, ServerError, Tls};
 use crate::api::{Cors, Options};
+use crate::apply::ApplyError;
 use crate::compile::services::ListenMap;
 use crate::config::setup::{Facts, Setup};
-use crate::config::{Config, ServiceKind, Timestamp};
+use crate::config::{Config, InterfaceName, ServiceKind, Timestamp};
 use crate::pf::Pf;
 use crate::pf::sim::replay::{self, Capture};
 use crate::pf::sim::{SimInterface, Simulator};
 use crate::platform::Interface;
 use crate::platform::sandbox::Sandbox;
-use crate::services::{Components, Services, ids};
+use crate::services::{Components, Services, ids, sshd};
 
 /// Options of `aifw sandbox`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +43,12 @@ pub struct Arguments {
     /// Unattended setup file (JSON), used when the state directory is new
     #[arg(long, value_name = "FILE")]
     setup: Option<PathBuf>,
+    /// Nobody has set it up: `aifw console --socket PATH` asks the questions. Needs --socket
+    #[arg(long, requires = "socket", conflicts_with = "setup")]
+    unconfigured: bool,
+    /// Names of the simulated network cards, comma separated, while nobody has set it up
+    #[arg(long, value_name = "NAMES", default_value = "em0,em1", value_delimiter = ',')]
+    interfaces: Vec<InterfaceName>,
     /// A capture (pcap or pcapng) whose packets go through the rules; may be given more than once
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
@@ -79,6 +88,9 @@ pub struct Arguments {
     /// Speak to identity providers on loopback in plain HTTP (tests)
     #[arg(long, hide = true)]
     insecure_loopback: bool,
+    /// Where keys of a GitHub user are fetched
+    #[arg(long, value_name = "URL", default_value = KEYS_OF, hide = true)]
+    keys_url: String,
 }
 
 /// Interfaces of the sandbox when no setup file says otherwise.
@@ -104,7 +116,7 @@ pub fn run(arguments: Arguments) -> Result<(), StartError> {
 
 async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     arguments.listen = power_cycle::address(arguments.listen);
-    let stop = stop_signal()?;
+    let stop = stop_signal(&[])?;
     crate::supervisor::become_reaper()?;
     crate::supervisor::guardian::post(&std::env::current_exe()?)?;
     let state = arguments.state.clone();
@@ -153,7 +165,10 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             ..crate::auth::Options::from_env()
         },
         root,
+        sshd: sshd::Programs::None,
         inside_allowed: true,
+        keys_url: arguments.keys_url.clone(),
+        listens_once_set_up: true,
         components: Components::of_this_host(),
         listen: match arguments.as_configured {
             true => ListenMap::AsConfigured,
@@ -173,7 +188,35 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             _ => {}
         }
     }
-    if appliance.is_new() {
+    let filter = simulator.clone();
+    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
+    if arguments.unconfigured {
+        // What they are is configured by whoever sets it up.
+        platform.set_interfaces(cards(&arguments.interfaces));
+    }
+    let (mut local, mut loaded) = (None, None);
+    if arguments.unconfigured && appliance.is_new() {
+        let closed = told(appliance.start().await);
+        let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
+        local = Some(appliance.listen(&places, Options::default())?);
+        let socket = arguments.socket.clone().unwrap_or_default();
+        println!("[OK] sandbox appliance, not set up; aifw console --socket {}", socket.display());
+        let doors = Doors { addresses: Vec::new(), socket: arguments.socket.clone() };
+        let judged = smol::spawn(trial::judge(appliance.app.clone(), doors, closed));
+        let set_up = async {
+            appliance.until_set_up().await;
+            None
+        };
+        let end = async { Some(power_cycle::wait(&appliance, &stop, &platform).await) };
+        if let Some(ending) = futures_lite::future::or(end, set_up).await {
+            println!("[OK] stopping");
+            let slot = appliance.app.updater.slot();
+            appliance.stop(local).await;
+            return power_cycle::again(ending, arguments.listen, slot);
+        }
+        judged.cancel().await;
+        loaded = Some(Ok(()));
+    } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
             None => Setup::parse_without_admin(&default_setup(), Timestamp::now())
@@ -184,24 +227,25 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     } else if let Some(path) = &arguments.setup {
         eprintln!("[!] {}: not used, {} is set up already", path.display(), state.display());
     }
-    connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-    let filter = simulator.clone();
-    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
-    let loaded = appliance.start().await.map_err(|error| error.to_string());
-    if let Err(error) = &loaded {
-        eprintln!("[ERROR] the applied rules could not be loaded: {error}");
-    }
-    let mut places = vec![match arguments.tls {
-        true => following_tls(&arguments, &state, &appliance)?,
-        false => place(&arguments),
-    }];
-    places.extend(arguments.socket.clone().map(Listen::Local));
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            if !arguments.unconfigured {
+                connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            }
+            told(appliance.start().await)
+        }
+    };
+    let (listen, certificate) = place(&arguments, &state, &appliance)?;
+    let mut places = vec![listen];
+    places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
     let server = appliance.listen(&places, options)?;
     let doors = Doors { addresses: server.addresses().to_vec(), socket: arguments.socket.clone() };
     smol::spawn(trial::judge(appliance.app.clone(), doors, loaded)).detach();
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
+    appliance.app.local.set_reached(Reached { tls: arguments.tls, address, certificate });
     println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
     if appliance.app.store.snapshot().identity.users.is_empty() {
         println!(
@@ -226,49 +270,63 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
         .detach();
     }
     smol::spawn(count_traffic(simulator.clone(), platform.clone())).detach();
-    let ending = power_cycle::wait(&stop, &appliance.app.updater, &platform).await;
+    let ending = power_cycle::wait(&appliance, &stop, &platform).await;
     println!("[OK] stopping");
     let slot = appliance.app.updater.slot();
-    appliance.stop(server).await;
+    appliance.stop(local.into_iter().chain([server])).await;
     if let Some(file) = &arguments.address_file {
         std::fs::remove_file(file).ok();
     }
     power_cycle::again(ending, address, slot)
 }
 
-/// Where the API listens without TLS: on loopback, or anywhere if that was asked for.
-fn place(arguments: &Arguments) -> Listen {
-    match arguments.plain_http_anywhere {
+/// What became of loading the rules, which a failure is told of.
+fn told<T>(loaded: Result<T, ApplyError>) -> Result<(), String> {
+    let loaded = loaded.map(drop).map_err(|error| error.to_string());
+    if let Err(error) = &loaded {
+        eprintln!("[ERROR] the applied rules could not be loaded: {error}");
+    }
+    loaded
+}
+
+/// Simulated network cards without an address.
+fn cards(names: &[InterfaceName]) -> Vec<Interface> {
+    let card = |(number, name): (usize, &InterfaceName)| Interface {
+        name: name.to_string(),
+        mac: Some(mac(number)),
+        up: true,
+        link: Some(true),
+        mtu: 1500,
+        ..Interface::default()
+    };
+    names.iter().enumerate().map(card).collect()
+}
+
+/// A locally administered address for each simulated card.
+fn mac(number: usize) -> String {
+    format!("02:00:00:00:00:{:02x}", number + 1)
+}
+
+/// Where the API listens, and the SHA-256 of the certificate: TLS that follows the stored policy and certificate (this
+/// state directory's own as long as there is none), plain on loopback, or plain anywhere if that was asked for.
+fn place(
+    arguments: &Arguments,
+    state: &Path,
+    appliance: &Appliance,
+) -> Result<(Listen, Option<[u8; 32]>), StartError> {
+    if arguments.tls {
+        let pem = certificate::own(state, &[])?;
+        let digest = pem.digest();
+        let tls = Tls::new(&pem)
+            .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+        smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
+        return Ok((Listen::Tls(arguments.listen, tls), digest));
+    }
+    let listen = match arguments.plain_http_anywhere {
         true => Listen::PlainAnywhere(arguments.listen),
         false => Listen::Plain(arguments.listen),
-    }
-}
-
-/// TLS that follows the stored policy and certificate; this state directory's own as long as there is none.
-fn following_tls(arguments: &Arguments, state: &Path, appliance: &Appliance) -> Result<Listen, StartError> {
-    let pem = certificate(state)?;
-    let tls = Tls::new(&pem)
-        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-    smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
-    Ok(Listen::Tls(arguments.listen, tls))
-}
-
-/// The certificate of this state directory, made at the first start.
-fn certificate(state: &Path) -> Result<Pem, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let (cert, key) = (state.join("tls-cert.pem"), state.join("tls-key.pem"));
-    if let (Ok(certificate), Ok(key_text)) = (std::fs::read_to_string(&cert), std::fs::read_to_string(&key)) {
-        return Ok(Pem { certificate, key: key_text });
-    }
-    let names = ["localhost", "127.0.0.1", "::1", "aifw.local"].map(str::to_owned);
-    let pem = tls::self_signed(&names)
-        .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&key)?;
-    file.write_all(pem.key.as_bytes())?;
-    std::fs::write(&cert, &pem.certificate)?;
-    Ok(pem)
+    };
+    Ok((listen, None))
 }
 
 /// Puts the simulated packet filter between these interfaces.
@@ -285,7 +343,7 @@ fn join(simulator: &Simulator, interfaces: &[Interface], gateway: Option<IpAddr>
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
-fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
+fn connect(config: &Config, platform: &Sandbox, simulator: &Arc<Simulator>) {
     let system = &config.system;
     let side = |name: &Option<crate::config::InterfaceName>, own: Option<IpNet>, fallback: &str| {
         let name = name.as_ref()?.to_string();
@@ -297,13 +355,15 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
     let lan = side(&system.lan_interface, system.lan_ip, "192.168.1.1/24");
     let mut interfaces: Vec<Interface> = [wan, lan].into_iter().flatten().collect();
     for (number, interface) in interfaces.iter_mut().enumerate() {
-        interface.mac = Some(format!("02:00:00:00:00:{:02x}", number + 1));
+        interface.mac = Some(mac(number));
     }
     let gateway = system.wan_gateway.or_else(|| "203.0.113.1".parse().ok());
     join(simulator, &interfaces, gateway);
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
     platform.set_default_gateway(gateway);
+    let filter = simulator.clone();
+    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
 }
 
 /// The intrusion detection sees the packets of a capture, too: when it starts, and again with each round of the replay,
@@ -345,17 +405,4 @@ async fn count_traffic(simulator: Arc<Simulator>, platform: Arc<Sandbox>) {
             platform.count(&now.name, false, grown[2], grown[3]);
         }
     }
-}
-
-/// Receives once when the process is asked to end.
-fn stop_signal() -> Result<async_channel::Receiver<()>, StartError> {
-    let mut signals = async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term])?;
-    let (sender, receiver) = async_channel::bounded(1);
-    smol::spawn(async move {
-        use futures_lite::StreamExt;
-        signals.next().await;
-        sender.send(()).await.ok();
-    })
-    .detach();
-    Ok(receiver)
 }

@@ -165,6 +165,11 @@ impl Applier {
         &self.inner.store
     }
 
+    /// Waits until no apply is under way.
+    pub async fn settled(&self) {
+        drop(self.inner.turn.lock().await);
+    }
+
     /// At start-up: pf on, the configuration that was applied last loaded, the network made as it says; edits that were pending before
     /// a restart are pending after it. A revert that came due while the process was down happens here.
     pub async fn start(&self) -> Result<Report, ApplyError> {

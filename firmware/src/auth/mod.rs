@@ -35,12 +35,13 @@ pub use error::AuthError;
 pub use keys::{MintedKey, NewKey};
 pub use login::{Client, EnrolmentToken, Login, TokenPair, TotpSetup};
 pub use oauth::{Authorize, NewProvider, ProviderEdit};
+pub use password::crypt;
 pub use refresh::Session;
 pub use roles::{ADMIN, NewRole, OPERATOR, RoleEdit, VIEWER};
 pub use settings::SettingsEdit;
 pub use tickets::{LIFETIME as TICKET_LIFETIME, looks_like_one as looks_like_a_ticket};
 pub use token::SECRET_VARIABLE;
-pub use users::{AdminPassword, NewAdmin, NewUser, UserEdit, administrators};
+pub use users::{AdminPassword, NewAdmin, NewUser, PreparedAdmin, UserEdit, administrators};
 
 use crate::config::{AuthSettings, Id, Permission, PermissionSet, Secret};
 use crate::store::{Author, Draft, Store};

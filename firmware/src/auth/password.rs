@@ -10,7 +10,7 @@ use async_lock::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{AuthError, random};
-use crate::config::Invalid;
+use crate::config::{Invalid, Secret};
 
 /// Memory in KiB, passes, lanes of new hashes (OWASP's second recommendation).
 const MEMORY_KIB: u32 = 19_456;
@@ -54,6 +54,21 @@ pub fn check_hash(phc: &str) -> Result<(), Invalid> {
         return Err(refuse("expected an Argon2 hash of at most 256 MiB and 64 passes"));
     }
     Ok(())
+}
+
+/// Passes of SHA-512 for a password of the operating system: some tens of milliseconds.
+const CRYPT_ROUNDS: u32 = 50_000;
+
+/// crypt(3) with SHA-512, as master.passwd(5) takes it. Blocks for a moment.
+pub fn crypt(password: &Secret) -> Result<Secret, AuthError> {
+    use sha_crypt::{CustomizedPasswordHasher, Params, ShaCrypt};
+    let params = Params::new(CRYPT_ROUNDS).map_err(|error| AuthError::Internal(error.to_string()))?;
+    // 12 bytes are 16 characters, the longest salt that crypt(3) reads.
+    let salt = random::bytes::<12>()?;
+    ShaCrypt::default()
+        .hash_password_customized(password.expose().as_bytes(), &salt, None, None, params)
+        .map(|hash| Secret::new(hash.to_string()))
+        .map_err(|error| AuthError::Internal(error.to_string()))
 }
 
 /// Hashes and verifies.

@@ -7,7 +7,7 @@ use super::roles::{self, ADMIN, must_cover};
 use super::{Auth, AuthError, Caller, Credential, audit, password, refresh, totp};
 use crate::config::{AuthSettings, Id, Invalid, Permission, PermissionSet, Secret, Timestamp};
 use crate::store::identity::{Role, User};
-use crate::store::{Author, Identity};
+use crate::store::{Author, Draft, Identity};
 
 /// A user to be made.
 #[derive(Debug, Clone)]
@@ -324,8 +324,14 @@ impl Auth {
 
     /// The administrator of the setup file: made, or, if the name exists, given this password and second factor.
     pub async fn create_admin(&self, new: NewAdmin) -> Result<Id, AuthError> {
+        let prepared = self.prepare_admin(new).await?;
+        self.commit(Author::system("setup"), move |draft| Ok(prepared.write(draft, false))).await
+    }
+
+    /// Checks and hashes, so that [`PreparedAdmin::write`] can be part of a commit that sets up everything else.
+    pub async fn prepare_admin(&self, new: NewAdmin) -> Result<PreparedAdmin, AuthError> {
         let username = check_username(&new.username)?;
-        let hash = match &new.password {
+        let password_hash = match &new.password {
             AdminPassword::Plain(text) => {
                 password::check(text.expose(), self.settings().password_min_length)?;
                 Secret::new(self.inner.hasher.hash(text.expose()).await?)
@@ -341,32 +347,89 @@ impl Auth {
             .map(|secret| totp::existing(secret, &new.recovery_codes, true))
             .transpose()?;
         let now = self.inner.clock.now();
-        let made = self.commit(Author::system("setup"), move |draft| {
-            let mut user = match by_name(&draft.identity, &username) {
-                Some(user) => User::clone(user),
-                None => new_user(username, Secret::default(), ADMIN, "local", draft.now),
-            };
-            let known = draft.identity.users.contains(&user.id);
+        Ok(PreparedAdmin { username, password_hash, totp, require_totp: new.require_totp, now })
+    }
+
+    /// Gives a local user a new password from the console, ends all their sessions, enables them, and takes their
+    /// second factor away if asked to: the way back in for whoever has the machine in front of them.
+    pub async fn reset_from_console(
+        &self,
+        username: &str,
+        password: &Secret,
+        without_totp: bool,
+    ) -> Result<String, AuthError> {
+        password::check(password.expose(), self.settings().password_min_length)?;
+        let find = {
+            let username = username.to_owned();
+            move |identity: &Identity| {
+                let user = by_name(identity, &username).filter(|user| user.auth_provider == "local");
+                user.cloned().ok_or(AuthError::NotFound("user"))
+            }
+        };
+        find(&self.inner.store.snapshot().identity)?;
+        let hash = Secret::new(self.inner.hasher.hash(password.expose()).await?);
+        let now = self.inner.clock.now();
+        self.commit(Author::system("console"), move |draft| {
+            let mut user = User::clone(&*find(&draft.identity)?);
             user.password_hash = hash;
-            user.role_id = ADMIN.into();
             user.enabled = true;
-            user.totp = totp;
-            if known {
-                sign_out(&mut draft.identity, &mut user, now, None);
+            let mut details = format!("{}: password reset on the console", user.username);
+            if without_totp && user.totp.take().is_some() {
+                details.push_str(", second factor removed");
             }
-            let action = if known { "user_updated" } else { "user_created" };
-            let details = format!("{} as admin, by setup", user.username);
-            draft.audit.push(audit::entry(action, Some(user.id), details));
-            if new.require_totp {
-                let auth = AuthSettings { require_totp: true, ..(*draft.config.auth).clone() };
-                draft.config.auth = Arc::new(auth);
-                draft.applied.auth = draft.config.auth.clone();
-            }
-            let id = user.id;
+            sign_out(&mut draft.identity, &mut user, now, None);
+            draft.audit.push(audit::entry("user_updated", Some(user.id), details));
+            let name = user.username.clone();
             draft.identity.users.insert(user);
-            Ok(id)
+            Ok(name)
+        })
+        .await
+    }
+}
+
+/// An administrator whose password is hashed, ready to be stored.
+#[derive(Debug)]
+pub struct PreparedAdmin {
+    username: String,
+    password_hash: Secret,
+    totp: Option<crate::store::identity::Totp>,
+    require_totp: bool,
+    now: Timestamp,
+}
+
+impl PreparedAdmin {
+    /// Stores the user of this name, made if need be. With `replace`, a name that nobody has is given to the
+    /// oldest local administrator in place of the old one: a second setup leaves no forgotten account behind.
+    pub fn write(self, draft: &mut Draft, replace: bool) -> Id {
+        let known = by_name(&draft.identity, &self.username).cloned().or_else(|| {
+            let local = |user: &&Arc<User>| user.auth_provider == "local" && user.role_id == ADMIN;
+            let oldest =
+                draft.identity.users.iter().filter(local).min_by_key(|user| (user.created_at, user.id));
+            oldest.filter(|_| replace).cloned()
         });
-        made.await
+        let mut user = match &known {
+            Some(user) => User::clone(user),
+            None => new_user(self.username.clone(), Secret::default(), ADMIN, "local", draft.now),
+        };
+        user.username = self.username;
+        user.password_hash = self.password_hash;
+        user.role_id = ADMIN.into();
+        user.enabled = true;
+        user.totp = self.totp;
+        if known.is_some() {
+            sign_out(&mut draft.identity, &mut user, self.now, None);
+        }
+        let action = if known.is_some() { "user_updated" } else { "user_created" };
+        let details = format!("{} as admin, by setup", user.username);
+        draft.audit.push(audit::entry(action, Some(user.id), details));
+        if self.require_totp {
+            let auth = AuthSettings { require_totp: true, ..(*draft.config.auth).clone() };
+            draft.config.auth = Arc::new(auth);
+            draft.applied.auth = draft.config.auth.clone();
+        }
+        let id = user.id;
+        draft.identity.users.insert(user);
+        id
     }
 }
 

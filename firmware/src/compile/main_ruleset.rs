@@ -86,6 +86,19 @@ pub(super) fn ruleset(context: &Context<'_>, output: &mut Output) -> Ruleset {
     Ruleset { statements: items.into_iter().map(Into::into).collect() }
 }
 
+/// Before anything is known of a configuration, and as long as nobody has set the appliance up: nothing comes in.
+pub fn closed() -> Ruleset {
+    let mut out = FilterRule::new(Action::Pass);
+    out.criteria.direction = Some(Direction::Out);
+    out.options.state = keep_state();
+    let mut blocked = block(false);
+    blocked.criteria.direction = Some(Direction::In);
+    let skip = InterfaceName::new("lo0").ok().map(|name| Item::Set(SetOption::Skip(vec![name])));
+    let policy = Item::Set(SetOption::BlockPolicy(BlockPolicy::Drop));
+    let items = skip.into_iter().chain([policy, Item::Filter(blocked), Item::Filter(out)]);
+    Ruleset { statements: items.map(Into::into).collect() }
+}
+
 fn options(context: &Context<'_>) -> Vec<SetOption> {
     let settings = &context.config.firewall;
     let skip = ["lo0", "pfsync0"].into_iter().filter_map(|name| InterfaceName::new(name).ok());

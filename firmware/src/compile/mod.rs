@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use main_ruleset::{FILTER_ANCHORS, tuning};
+pub use main_ruleset::{FILTER_ANCHORS, closed, tuning};
 pub use pending::{Differs, differs};
 pub use services::anchors::service_anchors;
 

@@ -769,3 +769,39 @@ fn ten_thousand_rules_compile_in_no_time() {
     // Unoptimised, on a busy machine; squared work would take minutes.
     assert!(compiled.as_secs() < 5);
 }
+
+#[test]
+fn before_setup_nothing_comes_in_but_through_lo0() {
+    use crate::pf::Pf;
+    use crate::pf::packet::Direction::{In, Out};
+    use crate::pf::sim::{Question, SimInterface, Simulator};
+    let text = closed().to_string();
+    let expected = "set skip on lo0\nset block-policy drop\nblock drop in all\npass out all keep state\n";
+    assert_eq!(text, expected);
+    let net = |text: &str| [text.parse::<IpNet>().unwrap()];
+    let simulator = Simulator::new(vec![
+        SimInterface::new("vtnet0", net("203.0.113.2/24")),
+        SimInterface::new("lo0", net("127.0.0.1/8")),
+    ]);
+    simulator.load(None, &text).unwrap();
+    let passes = |interface: &str, direction, src: &str, dst: &str, port| {
+        let question = Question {
+            interface: interface.into(),
+            direction,
+            protocol: "tcp".into(),
+            src: src.parse().unwrap(),
+            src_port: Some(40_000),
+            dst: dst.parse().unwrap(),
+            dst_port: Some(port),
+            flags: None,
+            icmp_type: None,
+            icmp_code: None,
+        };
+        simulator.explain(interface, direction, &question.packet().unwrap()).passed()
+    };
+    for port in [22, 80, 443, 8080] {
+        assert!(!passes("vtnet0", In, "203.0.113.9", "203.0.113.2", port), "{port}");
+    }
+    assert!(passes("vtnet0", Out, "203.0.113.2", "203.0.113.9", 443));
+    assert!(passes("lo0", In, "127.0.0.1", "127.0.0.1", 8080));
+}

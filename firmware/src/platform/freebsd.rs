@@ -2,8 +2,12 @@
 //! pure functions (`freebsd/*`). What changes seldom is asked for seldom, since every question is a process.
 //! Compiles on every host; the tools are FreeBSD's.
 
+pub mod boot;
 mod cached;
+pub mod data_disk;
+mod hardware;
 mod host;
+mod install;
 mod interfaces;
 pub mod network;
 mod routes;
@@ -15,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cached::Cached;
 
+use super::hardware::{DiskDrive, Hardware, Progress};
 use super::{
     Disk, HostFacts, HostStep, Interface, KernelRoute, Memory, NetworkChild, NetworkReport, Platform,
     PlatformError, Power, Scheduled, Vitals, resolv,
@@ -31,6 +36,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct FreeBsd {
     /// Where the tools lie, if not where FreeBSD has them.
     folder: Option<PathBuf>,
+    /// Where device nodes are.
+    devices: PathBuf,
     /// Below it lie the system's files.
     root: PathBuf,
     /// The firmware, for scripts that run it; this very program unless told.
@@ -53,6 +60,7 @@ impl FreeBsd {
     pub fn new() -> Self {
         Self {
             folder: None,
+            devices: PathBuf::from("/dev"),
             root: PathBuf::from("/"),
             own: None,
             power: host::PowerSwitch::default(),
@@ -69,9 +77,10 @@ impl FreeBsd {
         Self { folder: Some(folder.into()), ..Self::new() }
     }
 
-    /// The system's files lie below this directory.
+    /// The system's files, and its device nodes, lie below this directory.
     pub fn with_root(self, root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), ..self }
+        let root = root.into();
+        Self { devices: root.join("dev"), root, ..self }
     }
 
     /// Scripts run this program, not the one that this process is.
@@ -251,6 +260,27 @@ impl Platform for FreeBsd {
         })
     }
 
+    fn hardware(&self) -> Result<Hardware, PlatformError> {
+        Ok(Hardware {
+            nics: hardware::nics(&self.ask("/sbin/ifconfig", &["-a"])?),
+            disks: self.disks_present()?,
+            ..hardware::machine(&self.ask("/sbin/sysctl", hardware::QUESTION)?)
+        })
+    }
+
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        Ok(hardware::disks(&self.ask("/sbin/geom", &["disk", "list"])?, &partitions, &root))
+    }
+
+    fn check_install(&self, target: &str) -> Result<(), PlatformError> {
+        self.plan_install(target).map(|_| ())
+    }
+
+    fn install(&self, target: &str, tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.carry_out(&self.plan_install(target)?, target, tell)
+    }
+
     fn host_facts(&self) -> Result<HostFacts, PlatformError> {
         self.facts.get(|| Ok(host::read_facts(&self.ask("/sbin/sysctl", host::FACTS)?)))
     }
@@ -269,6 +299,20 @@ impl Platform for FreeBsd {
 
     fn cancel_power(&self) -> Result<bool, PlatformError> {
         self.power.cancel(self)
+    }
+}
+
+impl FreeBsd {
+    /// Partitions of all disks, and the device mounted on `/`.
+    fn layout(&self) -> Result<(Vec<hardware::Partition>, String), PlatformError> {
+        let partitions = hardware::partitions(&self.ask("/sbin/gpart", &["list"])?);
+        let mounts = self.ask("/sbin/mount", &["-p"])?;
+        Ok((partitions, hardware::root_device(&mounts).to_owned()))
+    }
+
+    fn plan_install(&self, target: &str) -> Result<install::Plan, PlatformError> {
+        let (partitions, root) = self.layout()?;
+        install::plan(&partitions, &self.disks_present()?, &root, target).map_err(PlatformError::Refused)
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use super::hardware::Hardware;
 use super::usage::usage;
 use super::{Disk, DiskIo, HostFacts, Memory, Vitals, resolv};
 
@@ -32,6 +33,30 @@ pub fn vitals(state_dir: &Path) -> Vitals {
         dns_servers: resolv::name_servers(&read("/etc/resolv.conf")),
         default_gateway: routes.gateway,
         route_count: routes.count,
+    }
+}
+
+/// Processor and memory of the host.
+pub fn hardware() -> Hardware {
+    let text = read("/proc/cpuinfo");
+    let line = |key: &str| {
+        let found = text.lines().filter_map(|line| line.split_once(':')).find(|(name, _)| name.trim() == key);
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let number = |key: &str| line(key).and_then(|text| text.parse::<u32>().ok()).filter(|n| *n > 0);
+    let cores = number("cpu cores").or_else(|| number("siblings")).unwrap_or(1);
+    Hardware {
+        cpu: line("model name").unwrap_or_else(|| "unknown processor".into()),
+        architecture: std::env::consts::ARCH.into(),
+        cores,
+        threads_per_core: (number("siblings").unwrap_or(cores) / cores).max(1),
+        ram_mb: memory(&read("/proc/meminfo")).total / (1024 * 1024),
+        crypto: line("flags")
+            .filter(|flags| flags.split(' ').any(|flag| flag == "aes"))
+            .map(|_| "aesni".into())
+            .into_iter()
+            .collect(),
+        ..Hardware::default()
     }
 }
 

@@ -4,7 +4,9 @@
 pub mod fetch;
 pub mod freebsd;
 pub mod geoip;
+pub mod hardware;
 pub mod host;
+pub mod reset;
 pub mod resolv;
 pub mod sandbox;
 pub mod system;
@@ -13,6 +15,7 @@ pub mod usage;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use hardware::{DiskDrive, Hardware, Progress};
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -171,6 +174,9 @@ pub enum PlatformError {
     Tool { tool: String, reason: String },
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The machine will not do it; nothing was touched.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The machine. Calls may block; from async code run them with `blocking::unblock`.
@@ -194,6 +200,20 @@ pub trait Platform: Send + Sync {
     fn routes(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError>;
     /// How many routing tables there are (`net.fibs`).
     fn fibs(&self) -> u32;
+    /// What the machine is made of.
+    fn hardware(&self) -> Result<Hardware, PlatformError>;
+    /// Disks that could be installed to, and the one that runs.
+    fn disks_present(&self) -> Result<Vec<DiskDrive>, PlatformError> {
+        Ok(Vec::new())
+    }
+    /// Whether [`Platform::install`] would begin; touches nothing.
+    fn check_install(&self, _target: &str) -> Result<(), PlatformError> {
+        Err(PlatformError::Refused("a sandbox is not installed to disks".into()))
+    }
+    /// Writes the running system's slot layout to another disk, whose contents are lost. Blocks for minutes.
+    fn install(&self, target: &str, _tell: &mut dyn FnMut(Progress)) -> Result<(), PlatformError> {
+        self.check_install(target)
+    }
     /// What the hardware is.
     fn host_facts(&self) -> Result<HostFacts, PlatformError>;
     /// Names of the tz database that this machine has, sorted.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 use network::Network;
 
+use super::hardware::{Hardware, Nic};
 use super::{
     HostFacts, HostStep, Interface, KernelRoute, NetworkChild, NetworkReport, NetworkStep, Platform,
     PlatformError, Power, Scheduled, Vitals, host, system,
@@ -194,6 +195,16 @@ impl Platform for Sandbox {
             vitals.default_gateway = Some(gateway);
         }
         Ok(vitals)
+    }
+    /// Processor and memory are the host's, the network cards are simulated, and there are no disks.
+    fn hardware(&self) -> Result<Hardware, PlatformError> {
+        let nics = self.interfaces()?.into_iter().filter(|interface| !Nic::is_virtual(&interface.name));
+        Ok(Hardware {
+            nics: nics
+                .map(|found| Nic { mac: found.mac, link: Some(found.up), ..Nic::named(&found.name) })
+                .collect(),
+            ..host::hardware()
+        })
     }
 
     fn host_facts(&self) -> Result<HostFacts, PlatformError> {

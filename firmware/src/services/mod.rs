@@ -132,19 +132,16 @@ pub struct Setup {
     pub supervisor: Supervisor,
     pub listen: ListenMap,
     pub sandbox: bool,
+    /// System files lie below it: `/` on the appliance.
+    pub root: PathBuf,
+    pub sshd: sshd::Programs,
     /// Blocklists may be fetched from private and loopback servers.
     pub inside_allowed: bool,
 }
 
 impl Setup {
-    /// In a sandbox, system files lie below its state directory.
     fn ssh_places(&self) -> SshPlaces {
-        let root = if self.sandbox { self.state_dir.join("root") } else { PathBuf::from("/") };
-        SshPlaces::of(&root, &self.state_dir)
-    }
-
-    fn ssh_programs(&self) -> sshd::Programs {
-        if self.sandbox { sshd::Programs::None } else { sshd::Programs::of_freebsd() }
+        SshPlaces::of(&self.root, &self.state_dir)
     }
 }
 
@@ -188,7 +185,7 @@ impl Services {
         let blocklists = Arc::new(rdns::blocklists::Blocklists::new(resolver, leases, setup.inside_allowed));
         let (time, ddns) = (rtime::Watch::default(), Default::default());
         let published = setup.state_dir.join("ddns-published.json");
-        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.ssh_programs());
+        let sshd = sshd::Sshd::new(supervisor.clone(), setup.ssh_places(), setup.sshd.clone());
         let inner = Inner {
             supervisor,
             runners,

@@ -106,7 +106,7 @@ const DIRECTORIES: [(&str, u32); 9] = [
 
 /// Makes the slot's file system in a directory for intermediate files.
 pub fn make(ingredients: &Ingredients, work: &Path) -> Result<Slot, Error> {
-    require("makefs", "makefs")?;
+    let makefs = require("makefs", "makefs")?;
     let rules = Rules::of_the_appliance().map_err(sets::SetError::Rules)?;
     let (mut tree, mut report) = (Tree::new(&work.join("blobs"))?, Report::default());
     sets::read(&ingredients.sets.base, &rules, &mut tree, &mut report)?;
@@ -141,7 +141,7 @@ pub fn make(ingredients: &Ingredients, work: &Path) -> Result<Slot, Error> {
     let [pmbr, gptboot, gptboot_efi] =
         BOOT_FILES.map(|path| Ok::<_, Error>(tree.read(path)?.unwrap_or_default()));
     let entries = tree.entries().count();
-    let (image, size) = make_file_system(&tree, time, work)?;
+    let (image, size) = make_file_system(&makefs, &tree, time, work)?;
     Ok(Slot {
         image,
         size,
@@ -194,7 +194,7 @@ const BLOCK: u64 = 32 * 1024;
 const FRAGMENT: u64 = 4 * 1024;
 
 /// makefs(8), with the same bytes for the same tree.
-fn make_file_system(tree: &Tree, time: u64, work: &Path) -> Result<(PathBuf, u64), Error> {
+fn make_file_system(makefs: &Path, tree: &Tree, time: u64, work: &Path) -> Result<(PathBuf, u64), Error> {
     let (root, specification, image) = (work.join("root"), work.join("mtree"), work.join("slot.img"));
     tree.write(&root, &specification, time)?;
     let size = tree.room(BLOCK, FRAGMENT).next_multiple_of(disk::MIB);
@@ -203,7 +203,7 @@ fn make_file_system(tree: &Tree, time: u64, work: &Path) -> Result<(PathBuf, u64
         size / disk::MIB,
         tree.size() / disk::MIB
     );
-    run(Command::new("makefs")
+    run(Command::new(makefs)
         .args(["-t", "ffs", "-B", "le", "-s", &size.to_string(), "-o"])
         .arg(format!("version=1,bsize={BLOCK},fsize={FRAGMENT},minfree=0,optimization=space"))
         .args(["-x", "-T", &time.to_string(), "-F"])

@@ -42,6 +42,14 @@ pub enum MinVersion {
     Tls13,
 }
 
+impl Pem {
+    /// SHA-256 of the first certificate's DER form: what browsers show as its fingerprint.
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()?;
+        ring::digest::digest(&ring::digest::SHA256, &der).as_ref().try_into().ok()
+    }
+}
+
 /// The server's side of TLS. Clones share the certificate and the oldest version.
 #[derive(Clone)]
 pub struct Tls {

@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod facts;
 mod file;
+pub mod moves;
 mod reconfigure;
 mod seeds;
 

@@ -170,42 +170,14 @@ impl Seeds<'_> {
 
     pub fn dhcp(&self, config: &mut Config) -> Result<(), Invalid> {
         let Some(lan) = self.lan else { return Ok(()) };
-        let Some((start, end)) = pool(lan.network) else {
-            return Err(Invalid::new(
-                "dhcp_enabled",
-                format!("there is no address to lease in {}", lan.network),
-            ));
-        };
-        let own = lan.network.addr().to_string();
         config.dhcp = Arc::new(DhcpGlobal {
             enabled: true,
             interfaces: vec![lan.interface.to_string()],
-            dns_servers: vec![own.clone()],
+            dns_servers: vec![lan.network.addr().to_string()],
             domain_name: "local".into(),
             ..DhcpGlobal::default()
         });
-        config.dhcp_subnets.insert(DhcpSubnet {
-            id: Id::new_v4(),
-            network: lan.network.trunc().to_string(),
-            pool_start: start.to_string(),
-            pool_end: end.to_string(),
-            gateway: own.clone(),
-            dns_servers: Some(own),
-            domain_name: Some("local".into()),
-            lease_time: Some(3600),
-            max_lease_time: Some(86_400),
-            renewal_time: None,
-            rebinding_time: None,
-            preferred_time: None,
-            subnet_type: SubnetType::Address,
-            delegated_length: None,
-            enabled: true,
-            description: None,
-            trusted_relays: Vec::new(),
-            ntp_servers: None,
-            options: Vec::new(),
-            created_at: self.now,
-        });
+        config.dhcp_subnets.insert(subnet(lan, self.now)?);
         Ok(())
     }
 
@@ -284,6 +256,37 @@ impl Seeds<'_> {
         });
         Ok(())
     }
+}
+
+/// What the DHCP server leases in a LAN.
+pub(super) fn subnet(lan: &Lan, now: Timestamp) -> Result<DhcpSubnet, Invalid> {
+    let Some((start, end)) = pool(lan.network) else {
+        let reason = format!("there is no address to lease in {}", lan.network);
+        return Err(Invalid::new("dhcp_enabled", reason));
+    };
+    let own = lan.network.addr().to_string();
+    Ok(DhcpSubnet {
+        id: Id::new_v4(),
+        network: lan.network.trunc().to_string(),
+        pool_start: start.to_string(),
+        pool_end: end.to_string(),
+        gateway: own.clone(),
+        dns_servers: Some(own),
+        domain_name: Some("local".into()),
+        lease_time: Some(3600),
+        max_lease_time: Some(86_400),
+        renewal_time: None,
+        rebinding_time: None,
+        preferred_time: None,
+        subnet_type: SubnetType::Address,
+        delegated_length: None,
+        enabled: true,
+        description: None,
+        trusted_relays: Vec::new(),
+        ntp_servers: None,
+        options: Vec::new(),
+        created_at: now,
+    })
 }
 
 /// Addresses to lease in the network of `own`: from the 20th on (`.20` to `.219` of a /24), or the upper half

@@ -101,10 +101,7 @@ impl Runner {
                 .collect(),
             places,
             listen: self.setup.listen,
-            root: match self.setup.sandbox {
-                true => std::path::absolute(&self.setup.state_dir).unwrap_or_default().join("root"),
-                false => PathBuf::from("/"),
-            },
+            root: self.setup.root.clone(),
             sandbox: self.setup.sandbox,
             now: Timestamp::now(),
         }

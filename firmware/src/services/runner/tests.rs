@@ -95,6 +95,8 @@ fn runner(dir: &Path, components: Components) -> Arc<Runner> {
         supervisor: Supervisor::new(),
         listen: ListenMap::AsConfigured,
         sandbox: true,
+        root: dir.join("state/root"),
+        sshd: crate::services::sshd::Programs::None,
         inside_allowed: true,
     };
     Arc::new(Runner::new(Arc::new(Script), Arc::new(setup)))
