@@ -8,6 +8,7 @@ pub mod atomic;
 pub mod auth;
 pub mod compile;
 pub mod config;
+pub mod console;
 pub mod live;
 pub mod pf;
 pub mod platform;

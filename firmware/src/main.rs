@@ -1,8 +1,10 @@
 //! The appliance's one program: the commands.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use aifw::appliance::{StartError, ask, network_event, sandbox, supervise};
+use aifw::console;
 use aifw::live::syslog::LogRing;
 use aifw::supervisor::guardian;
 use clap::{Parser, Subcommand};
@@ -18,8 +20,14 @@ struct Cli {
 enum Command {
     /// Run the appliance on this host without privileges: pf is simulated, traffic comes from captures
     Sandbox(Box<sandbox::Arguments>),
+    /// Answer the first-boot questions, or set up from a file
+    Setup(console::SetupArguments),
+    /// The menu of the machine's console, root's login shell; an appliance that is not set up asks its questions first
+    Console(console::ConsoleArguments),
     /// Run the appliance itself, on FreeBSD; init(8) starts it
     Supervise(supervise::Arguments),
+    /// Look for a newer version, install it, go back
+    Update(console::UpdateArguments),
     /// Print what a configuration file is compiled to
     Compile(ask::CompileArguments),
     /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
@@ -37,6 +45,23 @@ enum Command {
 /// Exit status for bad input and for what could not be started (sysexits(3): EX_USAGE is clap's own 2).
 const FAILED: u8 = 3;
 
+/// `aifw setup`'s status for a setup file at fault (contract/console.md §1).
+const BAD_FILE: u8 = 2;
+
+/// Called through a link named `aifw-console` or `aifw-setup`, the program is that command: a login shell is a path
+/// without arguments (passwd(5)), and login(1) puts a `-` before its name.
+fn by_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().map(std::path::Path::new).and_then(|path| path.file_name()?.to_str());
+    let command = name.map(|name| name.trim_start_matches('-')).and_then(|name| name.strip_prefix("aifw-"));
+    if let Some(command) = command.filter(|command| ["console", "setup"].contains(command)) {
+        let command = OsString::from(command);
+        arguments[0] = "aifw".into();
+        arguments.insert(1, command);
+    }
+    arguments
+}
+
 fn main() -> ExitCode {
     give_large_blocks_back();
     let printer = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).build();
@@ -44,9 +69,21 @@ fn main() -> ExitCode {
     if let Err(error) = LogRing::new(Box::new(printer)).install(level) {
         eprintln!("[WARN] {error}");
     }
-    let outcome: Result<ExitCode, StartError> = match Cli::parse().command {
+    let outcome: Result<ExitCode, StartError> = match Cli::parse_from(by_name(std::env::args_os())).command {
         Command::Sandbox(arguments) => sandbox::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Setup(arguments) if arguments.pf_only => {
+            return ask::main_ruleset(arguments.config.as_deref()).map_or_else(
+                |error| {
+                    eprintln!("[ERROR] {error}");
+                    ExitCode::from(BAD_FILE)
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
+        Command::Setup(arguments) => Ok(console::setup(&arguments)),
+        Command::Console(arguments) => Ok(console::console(&arguments)),
         Command::Supervise(arguments) => supervise::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Update(arguments) => Ok(console::update(&arguments)),
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => {
             ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })

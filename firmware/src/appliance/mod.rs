@@ -181,10 +181,17 @@ impl Appliance {
         !configured(&self.app.store.snapshot())
     }
 
-    /// Waits until the appliance is set up, by whoever does it.
+    /// Waits until the appliance is set up, by whoever does it, and everything that follows from it is done. A setup
+    /// whose rules pf refuses is taken back, and is none.
     pub async fn until_set_up(&self) {
         let commits = self.app.store.watch();
-        while self.is_new() {
+        loop {
+            if !self.is_new() {
+                self.app.applier.settled().await;
+                if !self.is_new() {
+                    return;
+                }
+            }
             // The store lives as long as this does; should it end, so does the wait.
             if commits.recv().await.is_err() {
                 return;

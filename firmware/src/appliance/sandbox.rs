@@ -188,15 +188,14 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             _ => {}
         }
     }
+    let filter = simulator.clone();
+    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
+    if arguments.unconfigured {
+        // What they are is configured by whoever sets it up.
+        platform.set_interfaces(cards(&arguments.interfaces));
+    }
     let (mut local, mut loaded) = (None, None);
     if arguments.unconfigured && appliance.is_new() {
-        let card = |(number, name): (usize, &InterfaceName)| Interface {
-            name: name.to_string(),
-            mac: Some(mac(number)),
-            up: true,
-            ..Interface::default()
-        };
-        platform.set_interfaces(arguments.interfaces.iter().enumerate().map(card).collect());
         let closed = told(appliance.start().await);
         let places: Vec<Listen> = arguments.socket.clone().map(Listen::Local).into_iter().collect();
         local = Some(appliance.listen(&places, Options::default())?);
@@ -216,9 +215,7 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             return power_cycle::again(ending, arguments.listen, slot);
         }
         judged.cancel().await;
-        connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
-        // With the addresses that the interfaces have now.
-        loaded = Some(told(appliance.app.applier.start().await));
+        loaded = Some(Ok(()));
     } else if appliance.is_new() {
         let setup = match asked {
             Some(setup) => setup,
@@ -233,7 +230,9 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     let loaded = match loaded {
         Some(loaded) => loaded,
         None => {
-            connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            if !arguments.unconfigured {
+                connect(&appliance.app.store.snapshot().applied, &platform, &simulator);
+            }
             told(appliance.start().await)
         }
     };
@@ -290,13 +289,26 @@ fn told<T>(loaded: Result<T, ApplyError>) -> Result<(), String> {
     loaded
 }
 
+/// Simulated network cards without an address.
+fn cards(names: &[InterfaceName]) -> Vec<Interface> {
+    let card = |(number, name): (usize, &InterfaceName)| Interface {
+        name: name.to_string(),
+        mac: Some(mac(number)),
+        up: true,
+        link: Some(true),
+        mtu: 1500,
+        ..Interface::default()
+    };
+    names.iter().enumerate().map(card).collect()
+}
+
 /// A locally administered address for each simulated card.
 fn mac(number: usize) -> String {
     format!("02:00:00:00:00:{:02x}", number + 1)
 }
 
-/// Where the API listens: TLS that follows the stored policy and certificate (this state directory's own as long as
-/// there is none), plain on loopback, or plain anywhere if that was asked for; and the SHA-256 of the own certificate.
+/// Where the API listens, and the SHA-256 of the certificate: TLS that follows the stored policy and certificate (this
+/// state directory's own as long as there is none), plain on loopback, or plain anywhere if that was asked for.
 fn place(
     arguments: &Arguments,
     state: &Path,
@@ -331,7 +343,7 @@ fn join(simulator: &Simulator, interfaces: &[Interface], gateway: Option<IpAddr>
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
-fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
+fn connect(config: &Config, platform: &Sandbox, simulator: &Arc<Simulator>) {
     let system = &config.system;
     let side = |name: &Option<crate::config::InterfaceName>, own: Option<IpNet>, fallback: &str| {
         let name = name.as_ref()?.to_string();

@@ -18,6 +18,8 @@ pub mod history;
 pub mod job;
 pub mod machine;
 pub mod manifest;
+#[cfg(test)]
+mod model;
 pub mod package;
 pub mod place;
 pub mod release;

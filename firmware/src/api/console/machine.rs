@@ -12,45 +12,88 @@ use crate::api::{ApiError, App, Call, Reply};
 use crate::apply::Pending;
 use crate::apply::services::Wish;
 use crate::config::setup::{TuningItem, answers, moves};
-use crate::config::{InterfaceName, Invalid, ServiceKind, System};
+use crate::config::{Config, InterfaceName, Invalid, ServiceKind, System};
 use crate::platform::Power;
 use crate::platform::hardware::{Hardware, Nic};
 use crate::store::Draft;
 
 /// What the header of the menu and the dialogue's questions are made of.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
-    configured: bool,
+    pub configured: bool,
     /// Why the appliance runs without what is stored; `null` when it runs with it.
-    emergency: Option<String>,
+    pub emergency: Option<String>,
     /// Stored changes wait to be applied.
-    pending: bool,
+    pub pending: bool,
     /// `freebsd` or `sandbox`.
-    platform: &'static str,
-    version: &'static str,
-    hostname: String,
-    domain: String,
+    pub platform: String,
+    pub version: String,
+    pub hostname: String,
+    pub domain: String,
     /// Where the web UI is; `null` while nothing listens.
-    url: Option<String>,
-    certificate_sha256: Option<String>,
-    ssh_fingerprints: Vec<String>,
+    pub url: Option<String>,
+    pub certificate_sha256: Option<String>,
+    pub ssh_fingerprints: Vec<String>,
     /// `primary`, `secondary`, or `null` without a pair.
-    ha: Option<String>,
-    interfaces: Vec<ShownInterface>,
-    wan_interface: Option<InterfaceName>,
-    lan_interface: Option<InterfaceName>,
-    hardware: Hardware,
-    tuning: Vec<TuningItem>,
+    pub ha: Option<String>,
+    pub interfaces: Vec<ShownInterface>,
+    pub wan_interface: Option<InterfaceName>,
+    pub lan_interface: Option<InterfaceName>,
+    pub hardware: Hardware,
+    pub tuning: Vec<TuningItem>,
+    /// Answers that are in force, to be offered by a second setup.
+    pub present: Option<Present>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+/// What an earlier setup, or somebody since, has answered.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Present {
+    pub timezone: String,
+    /// With its prefix; `None` = the WAN asks for it (DHCP).
+    pub wan_ip: Option<String>,
+    pub wan_gateway: Option<String>,
+    pub lan_ip: Option<String>,
+    pub dhcp_enabled: bool,
+    /// `standard`, `strict`, `permissive`
+    pub default_policy: String,
+    pub dns_servers: Vec<String>,
+    pub api_listen: String,
+    pub api_port: u16,
+    pub ui_enabled: bool,
+    pub ssh_password_auth: bool,
+    /// Keys that may sign in as root.
+    pub ssh_keys: usize,
+    pub root_password: bool,
+}
+
+fn present(config: &Config) -> Present {
+    let system = &config.system;
+    let text = |ip: Option<ipnet::IpNet>| ip.map(|ip| ip.to_string());
+    Present {
+        timezone: system.timezone.clone(),
+        wan_ip: text(system.wan_ip),
+        wan_gateway: system.wan_gateway.map(|ip| ip.to_string()),
+        lan_ip: text(system.lan_ip),
+        dhcp_enabled: config.dhcp.enabled,
+        default_policy: format!("{:?}", config.firewall.default_policy).to_ascii_lowercase(),
+        dns_servers: system.dns_servers.iter().map(ToString::to_string).collect(),
+        api_listen: system.api_listen.to_string(),
+        api_port: system.api_port,
+        ui_enabled: system.ui_enabled,
+        ssh_password_auth: system.ssh_password_auth,
+        ssh_keys: system.ssh_authorized_keys.len(),
+        root_password: !system.root_password_hash.is_empty(),
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ShownInterface {
-    name: String,
+    pub name: String,
     /// `WAN`, `LAN` or none.
-    role: Option<&'static str>,
-    up: bool,
+    pub role: Option<String>,
+    pub up: bool,
     /// With their prefix, IPv4 first.
-    addresses: Vec<String>,
+    pub addresses: Vec<String>,
 }
 
 pub async fn shown(call: Call) -> Result<Reply, ApiError> {
@@ -63,7 +106,11 @@ pub async fn shown(call: Call) -> Result<Reply, ApiError> {
     let role = |name: &str| {
         let is =
             |assigned: &Option<InterfaceName>| assigned.as_ref().is_some_and(|held| held.as_str() == name);
-        if is(&system.wan_interface) { Some("WAN") } else { is(&system.lan_interface).then_some("LAN") }
+        if is(&system.wan_interface) {
+            Some("WAN".to_owned())
+        } else {
+            is(&system.lan_interface).then(|| "LAN".to_owned())
+        }
     };
     let counts = |name: &str| !["lo", "pflog", "enc", "pfsync"].iter().any(|kind| name.starts_with(kind));
     let pair = snapshot.config.ha.pfsync.as_ref().and_then(|pfsync| pfsync.local_role);
@@ -71,8 +118,8 @@ pub async fn shown(call: Call) -> Result<Reply, ApiError> {
         configured: configured(&snapshot),
         emergency: app.emergency.clone(),
         pending: app.applier.pending() != Pending::default(),
-        platform: app.platform.kind(),
-        version: env!("CARGO_PKG_VERSION"),
+        platform: app.platform.kind().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
         hostname: system.hostname.clone(),
         domain: system.domain.clone(),
         url: app.local.reached().map(|_| url(app, system)),
@@ -93,6 +140,7 @@ pub async fn shown(call: Call) -> Result<Reply, ApiError> {
         lan_interface: system.lan_interface.clone(),
         tuning: hardware.facts().tuning(),
         hardware,
+        present: configured(&snapshot).then(|| present(&snapshot.config)),
     }))
 }
 
@@ -256,23 +304,24 @@ pub async fn readdress(call: Call) -> Result<Reply, ApiError> {
     Ok(said(text, &report.await?.warnings))
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Restarted {
-    services: Vec<RestartedService>,
+    pub services: Vec<RestartedService>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RestartedService {
-    name: &'static str,
-    ok: bool,
-    detail: String,
+    pub name: String,
+    pub ok: bool,
+    pub detail: String,
 }
 
 /// The rules first, checked before they are loaded; then every service that is on, one after the other.
 pub async fn restart(call: Call) -> Result<Reply, ApiError> {
     let (app, author) = (&call.app, call.author());
     app.applier.start().await?;
-    let rules = RestartedService { name: "packet filter", ok: true, detail: "rules loaded again".into() };
+    let rules =
+        RestartedService { name: "packet filter".into(), ok: true, detail: "rules loaded again".into() };
     let mut services = vec![rules];
     for kind in ServiceKind::ALL {
         if !kind.is_enabled(&app.store.snapshot().applied) {
@@ -282,7 +331,7 @@ pub async fn restart(call: Call) -> Result<Reply, ApiError> {
             Ok(_) => (true, "running".to_owned()),
             Err(error) => (false, error.to_string()),
         };
-        services.push(RestartedService { name: kind.label(), ok, detail });
+        services.push(RestartedService { name: kind.label().into(), ok, detail });
     }
     noted(&call, "services restarted").await?;
     Ok(Reply::json(&Restarted { services }))

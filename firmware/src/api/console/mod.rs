@@ -8,7 +8,8 @@ mod reset;
 mod setup;
 mod state;
 
-pub use setup::configured;
+pub use machine::{Present, Restarted, Shown, ShownInterface};
+pub use setup::{Checked, Done, Key, Keys, configured};
 pub use state::{Installation, KEYS_OF, LocalState, Reached};
 
 use super::{Access, Route};

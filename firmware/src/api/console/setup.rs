@@ -31,22 +31,22 @@ struct Asked {
     reconfigure: bool,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Checked {
     /// What the administrator should know though it stops nothing.
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Done {
     /// Where the web UI and the API are now.
-    url: String,
-    admin: String,
+    pub url: String,
+    pub admin: String,
     /// `key_only` or `password`.
-    ssh: &'static str,
-    certificate_sha256: Option<String>,
-    ssh_fingerprints: Vec<String>,
-    warnings: Vec<String>,
+    pub ssh: String,
+    pub certificate_sha256: Option<String>,
+    pub ssh_fingerprints: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -54,17 +54,17 @@ pub struct KeysRequest {
     user: String,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Keys {
-    keys: Vec<Key>,
+    pub keys: Vec<Key>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Key {
     /// As a line of authorized_keys.
-    line: String,
-    kind: String,
-    fingerprint: String,
+    pub line: String,
+    pub kind: String,
+    pub fingerprint: String,
 }
 
 /// The file without the keys that are about this call.
@@ -173,7 +173,7 @@ pub async fn set_up(call: Call) -> Result<Reply, ApiError> {
     let done = Done {
         url: url(&app, &snapshot.config.system),
         admin: name,
-        ssh: if snapshot.config.system.ssh_password_auth { "password" } else { "key_only" },
+        ssh: if snapshot.config.system.ssh_password_auth { "password" } else { "key_only" }.into(),
         certificate_sha256: machine::certificate(&app),
         ssh_fingerprints: machine::fingerprints(&app),
         warnings: all,

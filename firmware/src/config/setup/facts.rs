@@ -91,7 +91,7 @@ impl Facts {
             add("module", module, "YES".into(), "encryption in hardware", true);
         }
         for name in &self.interfaces {
-            add("interface", name, "-tso -lro".into(), "offloading that forwarding must not use", true);
+            add("interface", name, "-tso -lro".into(), "offloading that routers must not use", true);
         }
         if self.threads_per_core > 1 {
             let reason = "no hyper-threading, against side channels";

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{answers, seeds};
+use crate::config::network::{self, Addressing, InterfaceSettings};
 use crate::config::rule::Rule;
 use crate::config::system::WanMode;
 use crate::config::{Address, Config, InterfaceName, Invalid, NatRule, System, Timestamp};
@@ -24,6 +25,7 @@ pub fn give_roles(config: &mut Config, wan: &InterfaceName, lan: Option<&Interfa
             None
         }
     };
+    network::materialise(config);
     let system = Arc::make_mut(&mut config.system);
     system.wan_interface = Some(wan.clone());
     system.lan_interface = lan.cloned();
@@ -31,6 +33,7 @@ pub fn give_roles(config: &mut Config, wan: &InterfaceName, lan: Option<&Interfa
         Some(_) => system.lan_ip.or_else(|| answers::DEFAULT_LAN.parse().ok()),
         None => None,
     };
+    network_follows(config, &old);
     replace_in_rules(config, &moved, &|address| match address {
         Address::Interface(name) => moved(name).map(Address::Interface),
         Address::InterfaceNetwork(name) => moved(name).map(Address::InterfaceNetwork),
@@ -44,6 +47,23 @@ pub fn give_roles(config: &mut Config, wan: &InterfaceName, lan: Option<&Interfa
     }
     if lan.is_none() {
         dhcp.enabled = false;
+    }
+}
+
+/// After WAN and LAN were given to other cards: the interfaces' settings say what the `system` section does, and a card
+/// that was one of them and is neither now keeps no address. Needs [`network::materialise`] before the change.
+pub(super) fn network_follows(config: &mut Config, old: &System) {
+    network::follow_system(config);
+    let held = [&config.system.wan_interface, &config.system.lan_interface].map(Clone::clone);
+    for name in [&old.wan_interface, &old.lan_interface].into_iter().flatten() {
+        if held.contains(&Some(name.clone())) {
+            continue;
+        }
+        if let Some(row) = config.interfaces.get(name).map(|row| (**row).clone()) {
+            let Addressing { enabled, mtu, description, .. } = row.addressing;
+            let addressing = Addressing { enabled, mtu, description, ..Addressing::default() };
+            config.interfaces.insert(InterfaceSettings { name: row.name, addressing });
+        }
     }
 }
 
@@ -67,6 +87,7 @@ pub fn set_wan(config: &mut Config, wan: WanAddress) -> Result<(), Invalid> {
         WanAddress::Static { own, gateway } => (WanMode::Static, Some(own), Some(gateway)),
     };
     config.system = Arc::new(System { wan_mode, wan_ip, wan_gateway, ..(**system).clone() });
+    network::follow_system(config);
     Ok(())
 }
 
@@ -90,6 +111,7 @@ pub fn set_lan(config: &mut Config, own: Ipv4Net, dhcp: LanDhcp, now: Timestamp)
     let moved_host =
         |held: &IpAddr| (old.lan_ip.map(|lan| lan.addr()) == Some(*held)).then(|| own.addr().into());
     Arc::make_mut(&mut config.system).lan_ip = Some(own.into());
+    network::follow_system(config);
     replace_in_rules(config, &|_| None, &|address| match address {
         Address::Network(held) => moved_network(held).map(Address::Network),
         Address::Host(held) => moved_host(held).map(Address::Host),
@@ -217,6 +239,28 @@ mod tests {
         assert_eq!(config.dhcp.interfaces, ["em0"]);
         give_roles(&mut config, &name("em1"), None);
         assert_eq!((config.system.lan_ip, config.dhcp.enabled), (None, false));
+    }
+
+    #[test]
+    fn a_card_that_is_neither_any_more_keeps_no_address() {
+        let mut config = config();
+        give_roles(&mut config, &name("em2"), Some(&name("em1")));
+        let own = |of: &str| network::settings(&config, of).map(|row| (row.inet, row.gateway));
+        assert_eq!(own("em0"), Some((network::Inet::None, None)));
+        assert_eq!(own("em2"), Some((network::Inet::Dhcp, None)));
+        assert_eq!(own("em1").unwrap().0, network::Inet::Static("192.168.1.1/24".parse().unwrap()));
+        let roles: Vec<String> =
+            network::roles(&config).into_iter().map(|(name, role)| format!("{name} {role}")).collect();
+        assert_eq!(roles.len(), 2, "{roles:?}");
+        assert!(roles.contains(&"em2 WAN".to_owned()) && roles.contains(&"em1 LAN".to_owned()), "{roles:?}");
+        let wan = WanAddress::Static {
+            own: "198.51.100.2/24".parse().unwrap(),
+            gateway: "198.51.100.1".parse().unwrap(),
+        };
+        set_wan(&mut config, wan).unwrap();
+        let row = network::settings(&config, "em2").unwrap();
+        assert_eq!(row.inet, network::Inet::Static("198.51.100.2/24".parse().unwrap()));
+        assert_eq!(row.gateway, Some("198.51.100.1".parse().unwrap()));
     }
 
     #[test]

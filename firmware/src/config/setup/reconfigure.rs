@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::Setup;
+use super::moves::network_follows;
 use crate::config::settings::FirewallSettings;
-use crate::config::{Config, System};
+use crate::config::{Config, System, network};
 
 impl Setup {
     /// Puts the answers into a configuration that is there: identity, interfaces, services' switches and the
@@ -13,6 +14,7 @@ impl Setup {
     pub fn reconfigure(&self, config: &mut Config) {
         let new = &self.config;
         let old = config.system.clone();
+        network::materialise(config);
         let mut keys = old.ssh_authorized_keys.clone();
         keys.extend(
             new.system
@@ -31,6 +33,7 @@ impl Setup {
             root_password_hash: old.root_password_hash.clone(),
             ..(*new.system).clone()
         });
+        network_follows(config, &old);
         config.firewall = Arc::new(FirewallSettings {
             default_policy: new.firewall.default_policy,
             automatic_nat: new.firewall.automatic_nat,
