@@ -30,7 +30,16 @@ pub fn is_on_trial(state_dir: &Path) -> bool {
 /// Judges the firmware, if it is on trial, and confirms or rejects this boot. `loaded` is what became of loading the
 /// rules.
 pub async fn judge(app: Arc<App>, doors: Doors, loaded: Result<(), String>) {
-    let Some(attempt) = app.updater.on_trial() else { return };
+    let Some(attempt) = app.updater.on_trial() else {
+        // Without its data partition it may be on trial and not know.
+        if let Some(why) = app.emergency.clone() {
+            let updater = app.updater.clone();
+            if let Err(error) = blocking::unblock(move || updater.leave_if_booted_once(&why)).await {
+                log::error!("{error}");
+            }
+        }
+        return;
+    };
     let begun = Instant::now();
     loop {
         let signs = signs(&app, &doors, &loaded).await;

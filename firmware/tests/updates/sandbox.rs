@@ -223,6 +223,16 @@ fn updates_from_the_command_line() {
     assert_eq!(typed(&socket, &["cancel-reboot"]).0, 0);
     let (status, _, errors) = typed(&socket, &["cancel-reboot"]);
     assert!(status == 1 && errors.contains("no reboot or shutdown is scheduled"), "{errors}");
+    // More than a body may have is refused before it comes.
+    let mut wire = Wire::connect(sandbox.address);
+    wire.send(format!(
+        "POST /api/v1/updates/aifw/install-local HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {}\r\n\r\n",
+        500 * 1024 * 1024 + 1
+    ));
+    let mut first = [0; 12];
+    std::io::Read::read_exact(&mut wire.stream, &mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
     let (_, output, _) = typed(&socket, &["history"]);
     assert!(output.contains("v9.9.9 is healthy and stays") && output.contains("(user root)"), "{output}");
 }
