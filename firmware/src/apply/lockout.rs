@@ -85,7 +85,7 @@ fn cut(
     }
     let near = |net: &IpNet| net.contains(&client);
     let (was, is) = (old.interface(name), new.interface(name));
-    let Some(is) = is else { return None };
+    let is = is?;
     if was != Some(is) {
         // Addresses that a server gives are those that it gave, as long as it is asked.
         let asked = |setting: &InterfaceSetting| match client {

@@ -1,6 +1,7 @@
 //! The whole way of an update with `aifw sandbox` as a process: what is installed is booted once, found healthy and
 //! kept; going back; a restart of the firmware alone; being killed in the middle of an install.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,9 @@ fn until(sandbox: &Sandbox, token: &str, what: &str, holds: impl Fn(&Value) -> b
     loop {
         let asked = std::net::TcpStream::connect_timeout(&sandbox.address, Duration::from_secs(2)).is_ok();
         if asked {
-            let answer =
-                std::panic::catch_unwind(|| sandbox.call("GET", "/updates/aifw/status", token, Value::Null));
+            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                sandbox.call("GET", "/updates/aifw/status", token, Value::Null)
+            }));
             if let Ok(answer) = answer
                 && answer.status == 200
                 && holds(&answer.json())

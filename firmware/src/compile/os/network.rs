@@ -134,9 +134,9 @@ fn routes(config: &Config, interfaces: &[(&InterfaceName, &Addressing)]) -> Vec<
     let mut order = Vec::new();
     let mut add = |route: RouteSetting| {
         let key = (route.fib, route.destination);
-        if !chosen.contains_key(&key) {
+        if let std::collections::btree_map::Entry::Vacant(free) = chosen.entry(key) {
             order.push(key);
-            chosen.insert(key, route);
+            free.insert(route);
         }
     };
     let mut stored: Vec<_> = config.static_routes.iter().filter(|route| route.enabled).collect();
