@@ -26,6 +26,8 @@ enum Command {
     Console(console::ConsoleArguments),
     /// Run the appliance itself, on FreeBSD; init(8) starts it
     Supervise(supervise::Arguments),
+    /// Look for a newer version, install it, go back
+    Update(console::UpdateArguments),
     /// Print what a configuration file is compiled to
     Compile(ask::CompileArguments),
     /// Tell what pf would do with a packet under a configuration file; exit status 1 = blocked
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => Ok(console::setup(&arguments)),
         Command::Console(arguments) => Ok(console::console(&arguments)),
         Command::Supervise(arguments) => supervise::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Update(arguments) => Ok(console::update(&arguments)),
         Command::Compile(arguments) => ask::compile(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Explain(arguments) => {
             ask::explain(&arguments).map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })

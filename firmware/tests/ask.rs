@@ -32,6 +32,10 @@ fn compile_prints_what_pf_is_given() {
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\nin\n{text}");
     }
+    let (_, network) = text.split_once("\n# network\n").unwrap();
+    let network: serde_json::Value = serde_json::from_str(network).unwrap();
+    assert_eq!(network["interfaces"][0]["inet"], "203.0.113.2/24");
+    assert_eq!(network["routes"][0]["gateway"], "203.0.113.1");
 }
 
 #[test]

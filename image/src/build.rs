@@ -22,6 +22,9 @@ use crate::{cargo, elf, progress};
 /// Where FreeBSD publishes the release that the appliance is made of.
 const MIRROR: &str = "https://download.freebsd.org/releases/amd64/15.1-RELEASE";
 
+const QEMU_IMG: &str = "qemu-img";
+const QEMU_PACKAGE: &str = "qemu-utils";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// As it is written to a disk.
@@ -58,7 +61,7 @@ pub struct Arguments {
     #[arg(long, value_name = "MIB", default_value_t = 640)]
     slot_size: u64,
     /// Directory with FreeBSD packages (.pkg) to unpack: suricata and what it depends on
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "pkg", value_name = "DIR")]
     packages: Option<PathBuf>,
     /// One FreeBSD package, like --packages; may be given several times
     #[arg(long, value_name = "FILE.pkg")]
@@ -92,7 +95,7 @@ pub fn run_command(arguments: &Arguments) -> Result<(), Error> {
     let began = Instant::now();
     require("makefs", "makefs")?;
     if arguments.format.iter().any(|format| *format != Format::Raw) {
-        require("qemu-img", "qemu-utils")?;
+        require(QEMU_IMG, QEMU_PACKAGE)?;
     }
     let slot_room = arguments.slot_size * MIB;
     let sets = match &arguments.sets {
@@ -241,7 +244,7 @@ fn convert(image: &Path, format: Format) -> Result<(), Error> {
         Format::Vhd => ("vpc", "vhd", &["-o", "subformat=fixed,force_size=on"]),
     };
     let output = image.with_extension(extension);
-    run(Command::new("qemu-img")
+    run(Command::new(require(QEMU_IMG, QEMU_PACKAGE)?)
         .args(["convert", "-f", "raw", "-O", name])
         .args(options)
         .arg(image)

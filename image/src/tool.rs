@@ -65,13 +65,15 @@ pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::File { path, source }
 }
 
-/// Where a program is on PATH.
+/// Where a program is: on PATH, or where an ordinary user's PATH often does not lead.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| is_executable(candidate))
+    let path = env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let folders = env::split_paths(&path).chain(usual);
+    folders.map(|folder| folder.join(program)).find(|candidate| is_executable(candidate))
 }
 
-/// A program on PATH, or the error that names the package it comes in.
+/// A program, or the error that names the package it comes in.
 pub fn require(program: &str, package: &'static str) -> Result<PathBuf, Error> {
     find(program).ok_or_else(|| Error::Missing { program: program.into(), package })
 }

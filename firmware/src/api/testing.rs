@@ -171,7 +171,7 @@ pub fn app_on(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>) -> App {
 
 #[allow(clippy::expect_used)]
 fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Services) -> App {
-    let updater = updater_of(dir, platform.clone());
+    let updater = updater(dir, platform.clone());
     let store = Store::open(dir).expect("a store can be made in the directory");
     let traffic = Arc::new(Traffic::default());
     let applier = Applier::new(
@@ -213,7 +213,7 @@ fn app_of(dir: &Path, pf: Arc<dyn Pf>, platform: Arc<dyn Platform>, services: Se
 /// An updater whose disk is `disk.img` in the directory, with slots of 4 MiB, whose release keys are in `release.keys`
 /// there, and whose release server is nobody.
 #[allow(clippy::expect_used)]
-fn updater_of(dir: &Path, platform: Arc<dyn Platform>) -> Arc<Updater> {
+pub fn updater(dir: &Path, platform: Arc<dyn Platform>) -> Arc<Updater> {
     let slots = SandboxDisk::power_on(&dir.join("disk.img"), 4 << 20).expect("the disk boots");
     let updater = Updater::begin(update::Options {
         slots: Arc::new(slots),

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::{StartError, read};
 use crate::apply::machine::{Compiled, Machine};
 use crate::apply::url_tables::UrlTables;
+use crate::compile::os::network::settings;
 use crate::config::backup::ConfigDocument;
 use crate::config::setup::Setup;
 use crate::config::{Config, Timestamp};
@@ -76,13 +79,28 @@ fn configuration(path: &Path) -> Result<Config, StartError> {
 fn machine(config: &Config) -> (Machine, PathBuf) {
     let nowhere = std::env::temp_dir().join("aifw-none");
     let platform = Sandbox::new(&nowhere);
+    let wanted = settings(config);
+    let mut interfaces: Vec<Interface> = wanted
+        .interfaces
+        .iter()
+        .map(|setting| {
+            let inet = setting.inet.map(IpNet::V4).into_iter();
+            Interface {
+                name: setting.name.to_string(),
+                up: setting.up,
+                addresses: inet.chain(setting.inet6.map(IpNet::V6)).collect(),
+                ..Interface::default()
+            }
+        })
+        .collect();
+    // One of which nothing is said has a name all the same.
     let system = &config.system;
-    let sides = [(&system.wan_interface, system.wan_ip), (&system.lan_interface, system.lan_ip)];
-    let interfaces = sides.into_iter().filter_map(|(name, own)| {
-        let addresses = own.into_iter().collect();
-        Some(Interface { name: name.as_ref()?.to_string(), up: true, addresses, ..Interface::default() })
-    });
-    platform.set_interfaces(interfaces.collect());
+    for name in [&system.wan_interface, &system.lan_interface].into_iter().flatten() {
+        if wanted.interface(name.as_str()).is_none() {
+            interfaces.push(Interface { name: name.to_string(), up: true, ..Interface::default() });
+        }
+    }
+    platform.set_interfaces(interfaces);
     platform.set_default_gateway(system.wan_gateway);
     let machine = Machine::new(
         Arc::new(crate::pf::absent::Absent),
@@ -99,6 +117,9 @@ pub fn compile(arguments: &CompileArguments) -> Result<(), StartError> {
     let config = configuration(&arguments.file)?;
     let compiled = machine(&config).0.compile(&config).map_err(|error| input(&arguments.file, error))?;
     print!("{}", printed(&compiled));
+    // Plain values: serialising them has no way to fail.
+    let network = serde_json::to_string_pretty(&settings(&config)).unwrap_or_default();
+    println!("\n# network\n{network}");
     Ok(())
 }
 

@@ -343,7 +343,7 @@ fn join(simulator: &Simulator, interfaces: &[Interface], gateway: Option<IpAddr>
 }
 
 /// Gives platform and simulator the interfaces that the configuration names.
-fn connect(config: &Config, platform: &Sandbox, simulator: &Simulator) {
+fn connect(config: &Config, platform: &Sandbox, simulator: &Arc<Simulator>) {
     let system = &config.system;
     let side = |name: &Option<crate::config::InterfaceName>, own: Option<IpNet>, fallback: &str| {
         let name = name.as_ref()?.to_string();

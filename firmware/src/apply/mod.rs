@@ -455,7 +455,7 @@ impl Applier {
             }
         };
         use futures_lite::future::zip;
-        let own = zip(zip(self.run_url_tables(), self.run_network_events()), self.run_confirm());
+        let own = zip(zip(self.run_url_tables(), self.run_network()), self.run_confirm());
         zip(zip(pending, minutes), zip(own, self.run_pf_watch())).await;
     }
 

@@ -35,6 +35,7 @@ impl Applier {
         audit: NewAudit,
     ) -> Result<(), NameServersError> {
         let path = self.resolv_conf().await;
+        let none = servers.is_empty();
         let before = self.write_servers(path.clone(), servers.clone()).await?;
         let commit = self.inner.store.commit(author, move |draft: &mut Draft| {
             Arc::make_mut(&mut draft.config.system).dns_servers.clone_from(&servers);
@@ -47,6 +48,10 @@ impl Applier {
                 blocking::unblock(move || files::write(&path, before.as_bytes(), 0o644)).await?;
             }
             return Err(error.into());
+        }
+        if none {
+            // Those that the network tells take their place, if it tells any.
+            self.apply_network().await;
         }
         Ok(())
     }

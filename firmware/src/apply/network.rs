@@ -3,7 +3,7 @@
 //! each start. What an interface refuses is taken back; a route that the kernel does not take stays stored, and is told
 //! (contract/network.md §1 to §3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -239,8 +239,42 @@ impl Applier {
         Ok(report)
     }
 
+    /// For the life of the process: what the network itself tells, and interfaces that come late.
+    pub(super) async fn run_network(&self) {
+        futures_lite::future::zip(self.run_network_events(), self.run_network_watch()).await;
+    }
+
+    /// Looks now and then whether an interface has come that settings name and that was missing: a card on USB, one
+    /// whose driver was slow.
+    async fn run_network_watch(&self) {
+        const EVERY: Duration = Duration::from_secs(10);
+        let mut missing = self.missing_interfaces().await;
+        loop {
+            async_io::Timer::after(EVERY).await;
+            let now = self.missing_interfaces().await;
+            let come: Vec<&String> = missing.difference(&now).collect();
+            if !come.is_empty() {
+                log::info!("network: {come:?} there now");
+                self.apply_network().await;
+            }
+            missing = now;
+        }
+    }
+
+    /// Names in the applied settings that this machine does not have.
+    async fn missing_interfaces(&self) -> BTreeSet<String> {
+        let wanted = settings(&self.inner.store.snapshot().applied);
+        let parents = wanted.vlans.iter().map(|vlan| vlan.parent.to_string());
+        let mut names: BTreeSet<String> =
+            wanted.interfaces.iter().map(|setting| setting.name.to_string()).chain(parents).collect();
+        self.facts().await.keys().for_each(|held| {
+            names.remove(held);
+        });
+        names
+    }
+
     /// Listens to the programs that run for the network's sake, for the life of the process.
-    pub(super) async fn run_network_events(&self) {
+    async fn run_network_events(&self) {
         let Some(path) = self.inner.machine.platform.network_socket() else { return };
         let listener = match listen(&path) {
             Ok(listener) => listener,

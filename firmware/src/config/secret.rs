@@ -52,6 +52,11 @@ pub fn sealing<T>(sealer: Rc<dyn Sealer>, f: impl FnOnce() -> T) -> T {
     with_mode(Mode::Seal(sealer), f)
 }
 
+/// Whether secrets are neither revealed nor sealed now: what is written will be seen.
+pub fn are_hidden() -> bool {
+    MODE.with(|cell| matches!(*cell.borrow(), Mode::Redact))
+}
+
 const SEALED: &str = "sealed:";
 
 /// A password, key or token. `Debug` and `Serialize` show nothing; [`Secret::expose`] gives the text.

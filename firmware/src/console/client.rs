@@ -32,11 +32,24 @@ pub enum ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
+}
+
+/// What is sent with a request.
+struct Body<'a> {
+    kind: &'a str,
+    length: u64,
+    bytes: &'a mut dyn Read,
 }
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), patience: PATIENCE }
+    }
+
+    /// The same, for operations that may take so long.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub fn socket(&self) -> &Path {
@@ -56,7 +69,23 @@ impl Client {
         self.call("PUT", path, body.to_string().as_bytes())
     }
 
-    fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: &[u8]) -> Result<T, ClientError> {
+    /// POSTs so many bytes of that media type as they are read.
+    pub fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        kind: &str,
+        length: u64,
+        bytes: &mut dyn Read,
+    ) -> Result<T, ClientError> {
+        self.answered("POST", path, Body { kind, length, bytes })
+    }
+
+    fn call<T: DeserializeOwned>(&self, method: &str, path: &str, mut body: &[u8]) -> Result<T, ClientError> {
+        let length = body.len() as u64;
+        self.answered(method, path, Body { kind: "application/json", length, bytes: &mut body })
+    }
+
+    fn answered<T: DeserializeOwned>(&self, method: &str, path: &str, body: Body) -> Result<T, ClientError> {
         let unreachable =
             |reason: io::Error| ClientError::Unreachable { socket: self.socket.clone(), reason };
         let answer = self.exchange(method, path, body).map_err(unreachable)?;
@@ -70,19 +99,22 @@ impl Client {
     }
 
     /// HTTP/1.0: the answer ends where the connection does (RFC 9112 §6.3).
-    fn exchange(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    fn exchange(&self, method: &str, path: &str, body: Body) -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let length = body.len();
-        let mut request = format!(
-            "{method} /api/v1{path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-        )
-        .into_bytes();
-        request.extend_from_slice(body);
-        stream.write_all(&request)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        let head = format!(
+            "{method} /api/v1{path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+            body.kind, body.length
+        );
+        let sent = stream.write_all(head.as_bytes()).and_then(|()| io::copy(body.bytes, &mut stream));
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
+        let read = stream.read_to_end(&mut answer);
+        // A refusal comes before all is sent, and counts more than that the rest could not be.
+        if answer.is_empty() {
+            sent?;
+            read?;
+        }
         Ok(answer)
     }
 }

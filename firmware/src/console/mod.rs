@@ -9,6 +9,7 @@ mod menu;
 mod setup;
 mod shell;
 pub mod terminal;
+mod update;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use serde_json::Value;
 use client::{Client, ClientError, SOCKET};
 use setup::Outcome;
 use terminal::{Left, Terminal};
+pub use update::{UpdateArguments, update};
 
 /// Setup was not carried out: it was left, or the appliance refused (contract/console.md §1).
 const FAILED: u8 = 1;

@@ -62,14 +62,23 @@ impl LogRing {
     }
 }
 
+/// Whether a line would be one of the bytes that a library sends and receives: keys are among them, so it is kept from
+/// every log, however talkative that is to be.
+fn shows_traffic(metadata: &Metadata) -> bool {
+    metadata.level() == log::Level::Trace && metadata.target().starts_with("ureq_proto")
+}
+
 /// The ring as the logger of the process.
 struct Installed(Arc<LogRing>);
 
 impl Log for Installed {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        self.0.printer.enabled(metadata)
+        !shows_traffic(metadata) && self.0.printer.enabled(metadata)
     }
     fn log(&self, record: &Record) {
+        if shows_traffic(record.metadata()) {
+            return;
+        }
         self.0.take(record);
         self.0.printer.log(record);
     }

@@ -212,6 +212,10 @@ impl Updater {
             restart: async_channel::bounded(1),
         };
         updater.tell_of_boot();
+        // An upload that was cut off is of no use to anybody; a download may be gone on with.
+        if let Ok(folder) = download::folder(&updater.options.state_dir) {
+            download::tidy(&folder, Some("aifw-update-"));
+        }
         Ok(updater)
     }
 

@@ -1,5 +1,7 @@
 //! Names of clients in a real DNS server (BIND's named), entered and removed by signed updates.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use smol::block_on;
 

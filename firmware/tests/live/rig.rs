@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aifw::api::console::LocalState;
 use aifw::api::testing::{Client, ListGate};
 use aifw::api::{self, ApiError, App, Gate};
 use aifw::apply::{Applier, url_tables::UrlTables};
@@ -95,6 +96,7 @@ impl Rig {
             (None, true) => Arc::new(auth.clone()),
             (None, false) => Arc::new(ListGate),
         };
+        let updated = platform.clone();
         let app = Arc::new(App {
             store: store.clone(),
             auth: auth.clone(),
@@ -107,6 +109,8 @@ impl Rig {
             after_write: Vec::new(),
             traffic: counters,
             emergency: None,
+            updater: aifw::api::testing::updater(dir.path(), updated),
+            local: LocalState::new(dir.path()),
         });
         let server = api::app(app, api::routes());
         let client = Client::new(server.clone()).with_bearer("all");

@@ -1,6 +1,6 @@
 //! Mail through a real SMTP server (Python's aiosmtpd), with TLS, STARTTLS and without.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -122,7 +122,7 @@ fn b16_a_password_is_kept_replaced_or_removed_and_never_shown() {
         assert!(told.starts_with("password: ") && !told.contains(PASSWORD), "{told}");
         settings["password"] = "".into();
         assert_eq!(rig.ok("PUT", path, settings).await["has_password"], false);
-        let audit = rig.get("/auth/audit?limit=100").await.to_string();
+        let audit = rig.audited();
         assert!(audit.contains("password: changed") && !audit.contains(PASSWORD));
     });
 }

@@ -41,7 +41,7 @@ fn b09_limits_of_pf_change_at_once_and_the_rules_stay() {
         assert_eq!(answer["current_states"], 0);
         assert!(answer["warning"].is_null());
         assert_eq!(answer, rig.get("/settings/pf-tuning").await);
-        assert!(rig.audited().await.contains("pf tuning: max_states: 100000 -> 250000"));
+        assert!(rig.audited().contains("pf tuning: max_states: 100000 -> 250000"));
         // pf(4) moves the adaptive limits with the limit of states.
         assert_eq!((timeout(&rig, "adaptive.start"), timeout(&rig, "adaptive.end")), (150_000, 300_000));
         let after = rig.pf.rules(None).unwrap();
@@ -293,5 +293,48 @@ fn b18_n18_readers_cannot_write() {
         assert_eq!(rig.client.get("/notify/smtp/config").bearer("settings:read").await.0, 403);
         assert_eq!(rig.client.get("/notify/smtp/config").bearer("backup:read").await.0, 200);
         assert_eq!(rig.client.get("/ddns/records").bearer("interfaces:read").await.0, 403);
+    });
+}
+
+#[test]
+fn every_write_leaves_one_entry_that_names_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    block_on(async {
+        let rig = Rig::new(dir.path());
+        let entries = || rig.audited().lines().count();
+        let explicit = json!({ "provider_id": 1, "hostname": "m.example.org", "source": "explicit", "explicit_ip": "198.51.100.1" });
+        let manual = json!({ "name": "m", "kind": "manual", "zone": "example.org" });
+        let ddns = json!({ "poll_interval_secs": 600, "ip_echo_url_v4": "https://a.example", "ip_echo_url_v6": "https://b.example" });
+        for (method, path, body) in [
+            ("PUT", "/settings/tls", json!({ "min_version": "tls13" })),
+            ("PUT", "/settings/valkey", json!({ "enabled": false })),
+            ("PUT", "/settings/pf-tuning", json!({ "max_states": 200_000 })),
+            ("PUT", "/settings/ai", json!({ "enabled": true })),
+            ("POST", "/settings/ai/test", json!({ "provider": "ollama" })),
+            ("PUT", "/settings/dashboard-history", json!({ "history_seconds": 600 })),
+            ("PUT", "/settings/ids-alerts", json!({ "max_mb": 32 })),
+            ("PUT", "/settings/metrics", json!({ "backend": "local" })),
+            ("PUT", "/notify/smtp/config", json!({ "enabled": false, "port": 25 })),
+            ("POST", "/notify/smtp/test", Value::Null),
+            ("POST", "/acme/dns-providers", manual.clone()),
+            ("PUT", "/acme/dns-providers/1", manual),
+            ("POST", "/acme/dns-providers/1/test", Value::Null),
+            ("POST", "/ddns/records", explicit.clone()),
+            ("PUT", "/ddns/records/1", explicit),
+            ("POST", "/ddns/records/1/update", Value::Null),
+            ("PUT", "/ddns/config", ddns),
+            ("DELETE", "/ddns/records/1", Value::Null),
+            ("DELETE", "/acme/dns-providers/1", Value::Null),
+        ] {
+            let before = entries();
+            let (status, answer) = rig.send(method, path, body).await;
+            assert!(matches!(status, 200 | 204), "{method} {path}: {status} {answer}");
+            assert_eq!(entries(), before + 1, "{method} {path}: {}", rig.audited());
+            assert!(
+                rig.audited().lines().next().unwrap().contains("tester"),
+                "{method} {path}: {}",
+                rig.audited()
+            );
+        }
     });
 }

@@ -262,6 +262,20 @@ fn n16_what_is_unchanged_costs_no_call_and_failures_are_told_without_secrets() {
         assert_eq!(record(&rig, &id).await["last_status"], "unchanged");
         assert!(cf.server.taken().is_empty());
     });
+    // But once a day it is, since somebody may have changed the zone.
+    let path = dir.path().join("ddns-published.json");
+    let mut runs: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let (_, run) = runs.as_object_mut().unwrap().iter_mut().next().unwrap();
+    assert!(run["published_v4"].is_string());
+    run["published_v4"] = "2026-01-01T00:00:00Z".into();
+    std::fs::write(&path, runs.to_string()).unwrap();
+    cf.records.lock().unwrap()[0].content = "192.0.2.99".into();
+    block_on(async {
+        let rig = Rig::new(dir.path());
+        lead(&rig, &cf, &echo);
+        rig.app.services.dynamic_dns().sweep(&rig.app.store.snapshot().config.clone(), false);
+        assert_eq!(cf.has("A", "fw.example.org"), ["198.51.100.9"]);
+    });
 }
 
 #[test]

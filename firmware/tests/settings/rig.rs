@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aifw::api::testing::{Client, app_with_pf};
 use aifw::api::{self, App};
 use aifw::pf::sim::{SimInterface, Simulator};
+use aifw::store::AuditFilter;
 use serde_json::Value;
 
 pub struct Rig {
@@ -51,8 +52,10 @@ impl Rig {
         assert_eq!(answer["error"], answer["message"]);
         answer["message"].as_str().unwrap().to_owned()
     }
-    /// The newest entry of the audit.
-    pub async fn audited(&self) -> String {
-        self.get("/auth/audit?limit=1").await.to_string()
+    /// What the audit says.
+    pub fn audited(&self) -> String {
+        let filter = AuditFilter { limit: 1000, ..AuditFilter::default() };
+        let (entries, _) = self.app.store.audit(&filter).unwrap();
+        entries.into_iter().map(|entry| format!("{}: {}\n", entry.source, entry.details)).collect()
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Sandbox, command, soon, text};
 use crate::stand_in::StandIn;
+use crate::wire::Wire;
 
 /// Every secret has this in it.
 const MARK: &str = "Planted7";
@@ -228,6 +229,21 @@ fn no_secret_comes_back_out() {
     ] {
         all.call("GET", path, Value::Null);
     }
+    // Who may write the proxy's middlewares may read their secrets; who may only read them must not.
+    let writers = |request: &str| request.contains("/reverse-proxy/http/middlewares");
+    all.seen.retain(|(request, _)| !writers(request));
+    let key =
+        all.call("POST", "/auth/api-keys", json!({ "name": "reader", "permissions": ["proxy:read"] })).1;
+    all.seen.pop();
+    let credential = format!("Authorization: ApiKey {}", text(&key["key"]));
+    let answer = Wire::connect(all.sandbox.address).request(
+        "GET",
+        "/api/v1/reverse-proxy/http/middlewares",
+        &[&credential],
+        b"",
+    );
+    assert_eq!((answer.status, answer.json().as_array().map(Vec::len)), (200, Some(2)));
+    all.seen.push(("GET middlewares as a reader".into(), answer.text()));
     soon("a mail has failed", || {
         let logs = all.sandbox.get("/logs?type=all", &all.token).to_string();
         logs.contains("mail") || logs.len() > 2

@@ -130,7 +130,7 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
         answer.json()
     };
     let mut open = connect(sandbox.address, &own, OLD).unwrap();
-    assert_eq!(open.request("GET", "/api/v1/about", &[], b"").status, 200);
+    assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
 
     let (first, paths) = pair(&state.join("root"), "first");
     local("PUT", paths);
@@ -140,7 +140,7 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
     soon("TLS 1.2 is refused", || connect(sandbox.address, &first.certificate, OLD).is_err());
     assert!(connect(sandbox.address, &first.certificate, BOTH).is_ok());
     // The connection that was open goes on, with its version and certificate.
-    assert_eq!(open.request("GET", "/api/v1/about", &[], b"").status, 200);
+    assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
     sandbox.terminate();
 
     // After a start it is as before; with the files gone, the appliance shows its own again.

@@ -32,10 +32,7 @@ pub fn report() -> String {
 }
 
 fn version() -> Option<(PathBuf, String)> {
-    // Where the firmware looks, too: an ordinary user's PATH often has no sbin.
-    let usual =
-        ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(|folder| PathBuf::from(folder).join("suricata"));
-    let path = tool::find("suricata").or_else(|| usual.into_iter().find(|path| tool::is_executable(path)))?;
+    let path = tool::find("suricata")?;
     let mut command = Command::new(&path);
     let told = tool::output_within(command.arg("-V").stderr(Stdio::null()), Duration::from_secs(10)).ok()?;
     Some((path, parse_version(&told)?))

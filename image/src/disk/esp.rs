@@ -17,7 +17,7 @@ pub fn make(program: &[u8], size: u64, seed: &[u8]) -> io::Result<Vec<u8>> {
         .bytes_per_cluster(512)
         .volume_id(volume)
         .volume_label(*b"AIFW-EFI   ");
-    fatfs::format_volume(&mut Cursor::new(&mut bytes[..]), options)?;
+    fatfs::format_volume(Cursor::new(&mut bytes[..]), options)?;
     let system = FileSystem::new(Cursor::new(&mut bytes[..]), FsOptions::new())?;
     let directory = system.root_dir().create_dir("EFI")?.create_dir("BOOT")?;
     let mut out = directory.create_file("BOOTX64.EFI")?;

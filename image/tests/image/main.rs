@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bench;
+mod consoles;
 mod disk;
 mod mirror;
 mod package;

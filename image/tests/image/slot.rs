@@ -297,12 +297,12 @@ fn programs_for_another_system_are_refused() {
 fn a_missing_host_tool_is_named_with_its_package() {
     let bench = Bench::new();
     let output = bench
-        .command(&["build", "--sets", &bench.name("sets"), "--output", "a.img"])
+        .command(&["build", "--sets", &bench.name("sets"), "--format", "qcow2", "--output", "a.img"])
         .env("PATH", bench.path("nothing"))
         .output()
         .unwrap();
     assert_eq!(
         errors(&output),
-        "error: makefs is not installed; Debian and Ubuntu: apt-get install makefs\n"
+        "error: qemu-img is not installed; Debian and Ubuntu: apt-get install qemu-utils\n"
     );
 }

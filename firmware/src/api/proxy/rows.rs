@@ -10,7 +10,7 @@ use crate::api::resource::Message;
 use crate::api::services_common::audit;
 use crate::api::{ApiError, Call, Reply, Route};
 use crate::config::proxy::{Row, RowBody, RowRequest};
-use crate::config::{Id, Object, Permission, Timestamp};
+use crate::config::{Id, Object, Permission, Timestamp, secret};
 
 /// A row as answers show it; kinds without `enabled` do not have it here either.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -25,11 +25,11 @@ pub struct Shown<B> {
 }
 
 impl<B: RowBody> Shown<B> {
-    fn of(row: &Row<B>, with_secrets: bool) -> Self {
+    fn of(row: &Row<B>) -> Self {
         Self {
             id: row.id,
             name: row.name.clone(),
-            body: if with_secrets { row.body.clone() } else { row.body.masked() },
+            body: row.body.clone(),
             enabled: B::HAS_ENABLED.then_some(row.enabled),
             created_at: row.created_at,
         }
@@ -80,12 +80,14 @@ fn id_of<B: RowBody>(call: &Call) -> Result<Id, ApiError> {
 async fn list<B: RowBody>(call: Call) -> Result<Reply, ApiError> {
     let with_secrets = call.caller()?.may(Permission::ProxyWrite);
     let snapshot = call.app.store.snapshot();
-    let mut rows: Vec<Shown<B>> =
-        B::rows(&snapshot.config).iter().map(|row| Shown::of(row, with_secrets)).collect();
+    let mut rows: Vec<Shown<B>> = B::rows(&snapshot.config).iter().map(|row| Shown::of(row)).collect();
     rows.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
     let total = rows.len();
     let page = call.page(usize::MAX, usize::MAX)?;
-    Ok(Reply::json(&page.of(rows)).with_header("X-Total-Count", total.to_string()))
+    let rows = page.of(rows);
+    // Who may write a row may read the secrets in its text.
+    let reply = if with_secrets { secret::revealing(|| Reply::json(&rows)) } else { Reply::json(&rows) };
+    Ok(reply.with_header("X-Total-Count", total.to_string()))
 }
 
 async fn create<B: RowBody>(call: Call) -> Result<Reply, ApiError> {
@@ -102,7 +104,7 @@ async fn create<B: RowBody>(call: Call) -> Result<Reply, ApiError> {
             Ok::<_, ApiError>(row)
         })
         .await?;
-    Ok(Reply::json(&Shown::of(&row, true)))
+    Ok(secret::revealing(|| Reply::json(&Shown::of(&row))))
 }
 
 async fn replace<B: RowBody>(call: Call) -> Result<Reply, ApiError> {

@@ -236,8 +236,8 @@ impl ConfigDocument {
         self.put_named_objects(&mut config, now)?;
         self.put_rules(&mut config, now)?;
         match &self.services {
-            Some(rows) => services::put(rows, &mut config)?,
-            None => services::put(&services::rows(base), &mut config)?,
+            Some(rows) => services::put(rows, base, &mut config)?,
+            None => services::put(&services::rows(base), base, &mut config)?,
         }
         self.put_network(&mut config, base)?;
         match &self.appliance {

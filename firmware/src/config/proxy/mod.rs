@@ -16,6 +16,7 @@ pub use rows::{
     CertResolver, EntryPoint, HttpRouter, HttpService, Middleware, Row, RowBody, RowRequest, TcpRouter,
     TcpService, TlsCert, TlsOption, UdpRouter, UdpService, names,
 };
+pub use secrets::ConfigText;
 
 /// Settings of the reverse proxy as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{check_path, listen_address, rule, secrets};
+use super::secrets::ConfigText;
+use super::{check_path, listen_address, rule};
 use crate::config::{Collection, Config, Id, Invalid, Object, Refusal, Timestamp};
 
 /// A stored object.
@@ -55,13 +56,12 @@ pub trait RowBody:
     fn rows(config: &Config) -> &Collection<Row<Self>>;
     fn rows_mut(config: &mut Config) -> &mut Collection<Row<Self>>;
     fn check(&self) -> Result<(), Invalid>;
-    /// Without what only those may read who may write it.
-    fn masked(&self) -> Self {
-        self.clone()
+    /// The text that may have secrets in it.
+    fn text(&self) -> Option<&ConfigText> {
+        None
     }
-    /// With the secrets of `stored` where a client sent back what [`RowBody::masked`] had shown it.
-    fn unmasked(self, _stored: Option<&Self>) -> Result<Self, Invalid> {
-        Ok(self)
+    fn text_mut(&mut self) -> Option<&mut ConfigText> {
+        None
     }
 }
 
@@ -71,7 +71,11 @@ impl<B: RowBody> RowRequest<B> {
         let name = self.name.trim().to_owned();
         check_name(&name)?;
         self.body.check()?;
-        let body = self.body.unmasked(stored.map(|row| &row.body))?;
+        let mut body = self.body;
+        if let Some(text) = body.text_mut() {
+            // A client sends back what it was shown.
+            *text = text.unmasked(stored.and_then(|row| row.body.text()))?;
+        }
         let id = stored.map_or_else(Id::new_v4, |row| row.id);
         if B::rows(config).find(&name).any(|row| row.id != id) {
             return Err(Refusal::Conflict(format!("name: there is a {} {name:?} already", B::NOUN)));
@@ -289,7 +293,7 @@ impl RowBody for HttpService {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Middleware {
     pub middleware_type: String,
-    pub config_json: String,
+    pub config_json: ConfigText,
 }
 
 impl RowBody for Middleware {
@@ -306,12 +310,11 @@ impl RowBody for Middleware {
         }
         Ok(())
     }
-    fn masked(&self) -> Self {
-        Self { config_json: secrets::masked(&self.config_json), ..self.clone() }
+    fn text(&self) -> Option<&ConfigText> {
+        Some(&self.config_json)
     }
-    fn unmasked(self, stored: Option<&Self>) -> Result<Self, Invalid> {
-        let config_json = secrets::unmasked(&self.config_json, stored.map(|row| row.config_json.as_str()))?;
-        Ok(Self { config_json, ..self })
+    fn text_mut(&mut self) -> Option<&mut ConfigText> {
+        Some(&mut self.config_json)
     }
 }
 
@@ -438,7 +441,7 @@ impl RowBody for TlsOption {
 /// Where certificates are got (ACME, RFC 8555).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CertResolver {
-    pub config_json: String,
+    pub config_json: ConfigText,
 }
 
 impl RowBody for CertResolver {
@@ -448,12 +451,11 @@ impl RowBody for CertResolver {
     fn check(&self) -> Result<(), Invalid> {
         check_object("config_json", &self.config_json)
     }
-    fn masked(&self) -> Self {
-        Self { config_json: secrets::masked(&self.config_json) }
+    fn text(&self) -> Option<&ConfigText> {
+        Some(&self.config_json)
     }
-    fn unmasked(self, stored: Option<&Self>) -> Result<Self, Invalid> {
-        let stored = stored.map(|row| row.config_json.as_str());
-        Ok(Self { config_json: secrets::unmasked(&self.config_json, stored)? })
+    fn text_mut(&mut self) -> Option<&mut ConfigText> {
+        Some(&mut self.config_json)
     }
 }
 

@@ -240,6 +240,11 @@ fn prepare(machine: &FreeBsd, settings: &NetworkSettings) -> std::io::Result<()>
     );
     let path = directory.join(lease::SCRIPT);
     atomic::write_if_different(&path, script.as_bytes(), 0o755)?;
+    let names = |all: &mut dyn Iterator<Item = &InterfaceName>| -> Vec<String> {
+        all.map(ToString::to_string).collect()
+    };
+    let (dhcp, slaac) = (names(&mut settings.dhcp()), names(&mut settings.slaac()));
+    lease::keep_only(&directory, &dhcp, &slaac)?;
     for name in settings.dhcp() {
         let text = format!(
             "script \"{}\";\ntimeout 30;\nretry 15;\nreboot 5;\ninitial-interval 2;\nbackoff-cutoff 15;\n",

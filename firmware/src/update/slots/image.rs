@@ -17,6 +17,12 @@ use crate::update::gpt::{
 #[derive(Debug)]
 pub struct FileDisk(File);
 
+impl FileDisk {
+    pub fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
 impl Sectors for FileDisk {
     fn sectors(&self) -> u64 {
         self.0.metadata().map_or(0, |metadata| metadata.len() / SECTOR as u64)

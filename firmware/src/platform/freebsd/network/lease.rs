@@ -178,6 +178,23 @@ pub fn report(directory: &Path, interface: &InterfaceName, event: &Event) -> io:
     Ok(())
 }
 
+/// Drops what was learned for interfaces that no longer ask: it would count again when they do.
+pub fn keep_only(directory: &Path, dhcp: &[String], slaac: &[String]) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)?.flatten() {
+        let path = entry.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stale = match path.extension().and_then(|kind| kind.to_str()) {
+            Some("lease") => !dhcp.contains(&name),
+            Some("servers") => !slaac.contains(&name),
+            _ => false,
+        };
+        if stale {
+            forget(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// What is known of interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
@@ -305,6 +322,9 @@ mod tests {
         let known = Known::read(dir.path(), names.iter(), names.iter());
         assert_eq!(known.leases.keys().collect::<Vec<_>>(), ["em0"]);
         assert_eq!(known.name_servers.get("em2"), Some(&servers));
+        keep_only(dir.path(), &["em0".into()], &[]).unwrap();
+        let known = Known::read(dir.path(), names.iter(), names.iter());
+        assert_eq!((known.leases.len(), known.name_servers.len()), (1, 0));
         report(dir.path(), &names[0], &Event::LeaseLost).unwrap();
         report(dir.path(), &names[0], &Event::LeaseLost).unwrap();
         assert_eq!(Known::read(dir.path(), names.iter(), [].iter()), Known::default());
