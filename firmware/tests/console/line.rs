@@ -71,11 +71,6 @@ impl Machine {
         self.start();
     }
 
-    /// Whether somebody listens on the socket.
-    pub fn answers(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
-    }
-
     /// How the sandbox ended by itself.
     pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
