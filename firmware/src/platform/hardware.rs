@@ -64,11 +64,15 @@ impl Nic {
         Self { name: name.into(), driver: driver.into(), ..Self::default() }
     }
 
-    /// Names that are no network card: loopback, pf's and IPsec's own, tunnels and bridges.
+    /// Names that are no network card: loopback, pf's and IPsec's own, tunnels, bridges, and VLANs on a card
+    /// (`vtnet1.20`).
     pub fn is_virtual(name: &str) -> bool {
-        ["lo", "pflog", "pfsync", "enc", "gif", "stf", "tun", "tap", "wg", "bridge", "epair", "vlan", "lagg"]
-            .iter()
-            .any(|kind| name.strip_prefix(kind).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())))
+        const KINDS: [&str; 17] = [
+            "lo", "pflog", "pfsync", "enc", "gif", "gre", "stf", "tun", "tap", "wg", "ovpn", "ipsec",
+            "bridge", "epair", "vlan", "vxlan", "lagg",
+        ];
+        let number = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
+        name.contains('.') || KINDS.iter().any(|kind| name.strip_prefix(kind).is_some_and(number))
     }
 }
 
