@@ -639,7 +639,12 @@ fn b12_commit_confirm_reverts_everything_unless_confirmed() {
     let snapshot = box_.app.store.snapshot();
     assert_eq!(snapshot.config, good, "VPN, DHCP, geo-IP, HA, DNS and authentication among it");
     assert_eq!(snapshot.applied, good);
-    assert!(box_.loaded().contains("label-1") && !box_.loaded().contains("label-70"));
+    // Loaded after it is stored.
+    let begin = Instant::now();
+    while !box_.loaded().contains("label-1") || box_.loaded().contains("label-70") {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the rules stay as they were");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(box_.read("/config/commit-confirm/status"), closed);
     let history = box_.history();
     assert_eq!(history[0]["comment"], "auto-revert: trial");

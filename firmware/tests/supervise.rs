@@ -31,15 +31,17 @@ case "$name $*" in
 'geom disk list')
     printf 'Geom name: vtbd0\nProviders:\n1. Name: vtbd0\n   Mediasize: 8589934592 (8.0G)\n   Mode: r1w0e2\n   descr: \n'
     exit 0 ;;
-'ifconfig -a' | 'ifconfig -f inet:cidr,inet6:cidr -a')
+'ifconfig -'*)
     printf 'vtnet0: flags=8843<UP> metric 0 mtu 1500\n\tether 52:54:00:12:34:56\n\tinet 203.0.113.2/24\n\tstatus: active\n'
     printf 'vtnet1: flags=8843<UP> metric 0 mtu 1500\n\tether 52:54:00:12:34:57\n\tinet 192.168.1.1/24\n\tstatus: active\n'
     exit 0 ;;
 'ifconfig pflog0') exit 1 ;;
 'netstat --libxo json -i -b -d -n') echo '{"statistics":{"interface":[]}}'; exit ;;
-'netstat --libxo json -r -n') echo '{"statistics":{"route-information":{"route-table":{"rt-family":[]}}}}'; exit ;;
+'netstat --libxo json -r -n'*) echo '{"statistics":{"route-information":{"route-table":{"rt-family":[]}}}}'; exit ;;
 'mount --libxo json') echo '{"mount":{"mounted":[]}}'; exit ;;
 'sysctl -n machdep.bootmethod') echo UEFI; exit ;;
+'sysctl -n '*) echo 1; exit ;;
+'dhclient '*) echo $$ >"$here/dhclient.pid"; exec sleep 600 ;;
 'sysctl -i hw.model'*) printf 'hw.model: Trial\nhw.physmem: 1073741824\nkern.smp.cores: 2\n'; exit ;;
 'sysctl -'*) printf 'kern.hostname: aifw\nkern.ostype: FreeBSD\nkern.osrelease: 15.1-RELEASE\n'; exit ;;
 'hostname ') echo aifw; exit ;;
@@ -55,9 +57,9 @@ esac
 exit 0
 "#;
 
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 19] = [
     "mount", "gpart", "geom", "ifconfig", "netstat", "sysctl", "hostname", "ps", "iostat", "kldload",
-    "newfs", "fsck_ffs", "growfs", "shutdown", "pw", "kill", "date",
+    "newfs", "fsck_ffs", "growfs", "shutdown", "pw", "kill", "date", "dhclient", "route",
 ];
 
 fn partitions(more: &[(u32, &str, u64)]) -> String {
@@ -275,13 +277,17 @@ fn from_the_first_start_through_setup_to_an_api_that_answers() {
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("[OK] data partition added on vtbd0") && log.contains("[OK] stopped"), "{log}");
     assert!(!trial.at("var/run/aifw.sock").exists());
-    // After a reboot it is what it was.
+    // After a reboot it is what it was. Root has its password before anybody is asked for it.
     fs::remove_file(trial.at("tools/mounted")).unwrap();
     fs::write(trial.at("tools/gpart.txt"), partitions(&[(5, "data", 16_775_167)])).unwrap();
     fs::write(trial.at("dev/vtbd0p5"), vec![1; 1024 * 1024]).unwrap();
     let again = trial.start();
-    says(&trial, "host settings are in force");
+    says(&trial, "API and web UI on");
     assert!(!trial.console().contains("not set up"));
+    let console = trial.console();
+    let at = |line: &str| console.find(line).unwrap_or_else(|| panic!("{line}: {console}"));
+    assert!(at("host settings are in force") < at("local socket"));
+    assert!(at("the network is configured") < at("pf filters as configured"));
     assert_eq!(again.setup()["configured"], true);
     assert_eq!(again.network("/config/export").unwrap()["config"]["system"]["hostname"], "fw");
     let last = trial.calls();
@@ -302,6 +308,13 @@ fn one_that_was_killed_is_followed_by_one_that_takes_over() {
     let trial = Trial::new();
     let running = trial.start();
     running.set_up();
+    let pid = || {
+        let text = fs::read_to_string(trial.at("tools/dhclient.pid")).ok()?;
+        text.trim().parse().ok().map(Pid::from_raw)
+    };
+    soon("the DHCP client runs", || pid().is_some());
+    let client = pid().unwrap();
+    assert!(kill(client, None).is_ok());
     let before = trial.calls();
     // A second one by hand does not disturb it.
     let mut second = trial.command().spawn().unwrap();
@@ -313,10 +326,12 @@ fn one_that_was_killed_is_followed_by_one_that_takes_over() {
     assert_eq!(running.setup()["configured"], true);
     running.end(Signal::SIGKILL);
     assert!(trial.at("var/run/aifw.sock").exists(), "nothing was tidied up");
+    soon("the DHCP client of the one that was killed is gone", || kill(client, None).is_err());
     let again = trial.start();
     says(&trial, "API and web UI on");
     assert_eq!(again.setup()["configured"], true);
     assert!(again.network("/system/info").is_ok());
+    soon("another DHCP client runs", || pid().is_some_and(|pid| pid != client));
     let touched = trial.calls()[before.len()..]
         .iter()
         .filter(|call| ["gpart", "newfs", "mount", "fsck_ffs"].iter().any(|tool| call.starts_with(tool)))

@@ -1,12 +1,10 @@
 //! The files of a slot before they are a file system: path, mode, owner and contents, gathered from sets, packages,
-//! overlay and programs, later ones over earlier ones. Needs no privileges: owners and modes live here and in the
-//! mtree(5) specification that makefs(8) gets beside a directory of plain files. `slot` fills and writes it.
+//! overlay and programs, later ones over earlier ones. Needs no privileges: owners and modes live here, and from here
+//! go into the file system. `slot` gathers it, `ufs` writes it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::symlink;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::tool::{Error, file};
@@ -178,65 +176,14 @@ impl Tree {
         Ok(start == magic)
     }
 
+    /// The contents of a file, by their number.
+    pub fn open(&self, blob: usize) -> io::Result<File> {
+        File::open(self.blob(blob))
+    }
+
     fn blob(&self, number: usize) -> PathBuf {
         self.blobs.join(number.to_string())
     }
-
-    /// Makes the directory that makefs(8) reads, and the specification beside it. No time is later than `latest`.
-    pub fn write(&self, directory: &Path, specification: &Path, latest: u64) -> Result<(), Error> {
-        fs::create_dir_all(directory).map_err(file(directory))?;
-        let mut text = String::from("#mtree\n");
-        line(
-            &mut text,
-            ".",
-            "dir",
-            &Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: latest },
-            latest,
-        );
-        for (path, entry) in &self.entries {
-            let target = directory.join(path);
-            let name = format!("./{path}");
-            match &entry.kind {
-                Kind::Directory => {
-                    fs::create_dir_all(&target).map_err(file(&target))?;
-                    line(&mut text, &name, "dir", entry, latest);
-                }
-                Kind::File { blob, .. } => {
-                    fs::hard_link(self.blob(*blob), &target).map_err(file(&target))?;
-                    line(&mut text, &name, "file", entry, latest);
-                }
-                Kind::Link(to) => {
-                    symlink(to, &target).map_err(file(&target))?;
-                    line(&mut text, &name, "link", entry, latest);
-                    text.pop();
-                    let _ = writeln!(text, " link={}", visible(to));
-                }
-            }
-        }
-        let mut out = File::create(specification).map_err(file(specification))?;
-        out.write_all(text.as_bytes()).map_err(file(specification))
-    }
-}
-
-/// A line of mtree(5).
-fn line(text: &mut String, path: &str, kind: &str, entry: &Entry, latest: u64) {
-    let Entry { mode, uid, gid, time, .. } = entry;
-    let time = (*time).min(latest);
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{} type={kind} uid={uid} gid={gid} mode={mode:04o} time={time}.0", visible(path));
-}
-
-/// A name as mtree(5) wants it: bytes that mean something there as a backslash and three octal digits (vis(3)).
-fn visible(name: &str) -> String {
-    let mut text = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._-+/:,@[]%^~!".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "\\{byte:03o}");
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -262,27 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn the_specification_has_modes_owners_and_no_late_times() {
+    fn a_directory_that_is_listed_twice_shares_its_files() {
         let folder = tempfile::tempdir().unwrap();
-        let mut tree = Tree::new(&folder.path().join("blobs")).unwrap();
+        let mut tree = Tree::new(folder.path()).unwrap();
         tree.put_file("bin/su", b"x", 0o4555, 99).unwrap();
-        tree.put("bin/s u", of(Kind::Link("su #1".into()), 0o755));
+        tree.put("bin/s", of(Kind::Link("su".into()), 0o755));
         tree.mirror("bin", "conf/bin");
-        let (root, specification) = (folder.path().join("root"), folder.path().join("spec"));
-        tree.write(&root, &specification, 60).unwrap();
-        let text = fs::read_to_string(specification).unwrap();
-        assert_eq!(
-            text,
-            "#mtree\n. type=dir uid=0 gid=0 mode=0755 time=60.0\n./bin type=dir uid=0 gid=0 mode=0755 time=60.0\n\
-             ./bin/s\\040u type=link uid=1 gid=2 mode=0755 time=50.0 link=su\\040\\0431\n\
-             ./bin/su type=file uid=0 gid=0 mode=4555 time=60.0\n./conf type=dir uid=0 gid=0 mode=0755 time=60.0\n\
-             ./conf/bin type=dir uid=0 gid=0 mode=0755 time=60.0\n\
-             ./conf/bin/s\\040u type=link uid=1 gid=2 mode=0755 time=50.0 link=su\\040\\0431\n\
-             ./conf/bin/su type=file uid=0 gid=0 mode=4555 time=60.0\n"
-        );
+        assert_eq!(tree.get("bin/su"), tree.get("conf/bin/su"));
+        assert_eq!(tree.get("conf/bin/s").unwrap().kind, Kind::Link("su".into()));
         assert_eq!(tree.size(), 1);
-        use std::os::unix::fs::MetadataExt;
-        let inode = |path: &str| fs::metadata(root.join(path)).unwrap().ino();
-        assert_eq!(inode("bin/su"), inode("conf/bin/su"));
     }
 }

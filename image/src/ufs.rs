@@ -1,10 +1,14 @@
 //! UFS1 (fs(5), `sys/ufs/ffs/fs.h`), read back from an image: what makefs(8) wrote is looked at with other eyes
 //! before it is shipped, and what a slot holds is told without mounting it. Little-endian only, as amd64 writes it.
-//! Called by `inspect` and `verify`, and once by `slot` to make the bytes the same in every build.
+//! Called by `inspect` and `verify`, and by `slot`, which fills an empty one.
+
+mod fill;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+pub use fill::fill;
 
 /// Why these bytes are no file system that can be read.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +17,8 @@ pub enum UfsError {
     NotUfs(&'static str),
     #[error("the file system is damaged: {0}")]
     Damaged(String),
+    #[error("it has not enough {0}")]
+    Full(&'static str),
     #[error("{0}: no such file")]
     NotFound(String),
     #[error(transparent)]
@@ -141,15 +147,20 @@ impl<'a> Ufs<'a> {
         u64::from(group) * self.fragments_per_group + u64::from(self.cg_offset * (group & !self.cg_mask))
     }
 
-    fn inode(&self, number: u32) -> Result<Inode, UfsError> {
+    /// Where an inode lies in the image.
+    fn inode_at(&self, number: u32) -> Result<u64, UfsError> {
         let group = number / self.inodes_per_group;
         if group >= self.groups {
             return Err(UfsError::Damaged(format!("inode {number} is in no cylinder group")));
         }
         let first = (self.group_start(group) + self.inode_blocks_at) * self.fragment;
-        let at = first + u64::from(number % self.inodes_per_group) * INODE_SIZE;
+        Ok(self.offset + first + u64::from(number % self.inodes_per_group) * INODE_SIZE)
+    }
+
+    fn inode(&self, number: u32) -> Result<Inode, UfsError> {
+        let at = self.inode_at(number)?;
         let mut bytes = [0; INODE_SIZE as usize];
-        self.image.read_exact_at(&mut bytes, self.offset + at)?;
+        self.image.read_exact_at(&mut bytes, at)?;
         let mode = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
         let kind = match mode & 0o170_000 {
             0o040_000 => FileKind::Directory,

@@ -48,7 +48,8 @@ class Running:
             transcript = stack.enter_context(self._log.open("ab"))
             complaints = stack.enter_context(self._log.with_suffix(".qemu").open("ab"))
             command = self._machine.command(
-                ["-chardev", f"socket,id=console,path={self._path}", "-serial", "chardev:console"])
+                ["-chardev", f"socket,id=console,path={self._path}", "-serial", "chardev:console"],
+                monitor=self._path.with_name("monitor"))
             self.powered_on = time.monotonic()
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=complaints, stderr=complaints)
             stack.callback(self.cut_power)

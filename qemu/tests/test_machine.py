@@ -112,6 +112,15 @@ class BootSector(unittest.TestCase):
         self.image.write_bytes(self.image.read_bytes() + b"\0")
         self.assertFalse(machine.belongs(disk, self.image))
 
+    def test_a_raw_disk_begins_as_the_image_and_is_larger(self):
+        disk = self.directory / "disk.img"
+        machine.new_raw_disk(self.image, disk, 1)
+        self.assertEqual(disk.stat().st_size, 1 << 30)
+        with disk.open("rb") as file:
+            self.assertEqual(file.read(self.image.stat().st_size), self.image.read_bytes())
+        with Running(a_machine(disk=disk), self.directory, self.log) as running:
+            running.console.expect("login: $", timeout=SOON)
+
     def test_what_qemu_complains_about_is_told(self):
         complains = self.directory / "complains"
         complains.write_text("#!/bin/sh\necho no machine of that name >&2\nexit 1\n")

@@ -28,8 +28,8 @@ use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
 use crate::live::{ApiCounters, Deps, Live, Producer};
 use crate::pf::Pf;
-use crate::platform::Platform;
 use crate::platform::geoip::GeoIp;
+use crate::platform::{Platform, PlatformError};
 use crate::services::{self, Components, Services};
 use crate::store::{Author, CommitError, Draft, NewAudit, Store, StoreError};
 use crate::supervisor::Supervisor;
@@ -73,6 +73,8 @@ pub enum StartError {
     Server(#[from] ServerError),
     #[error("the updater: {0}")]
     Update(#[from] UpdateError),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     #[error("{what}: {reason}")]
     Input { what: String, reason: String },
     #[error("{0}")]
@@ -99,7 +101,7 @@ impl Appliance {
             platform: parts.platform.clone(),
             state_dir: parts.state_dir.clone(),
             keys: parts.release_keys,
-            version: update::this_version(),
+            version: update::running_version(&parts.root),
             simulated: parts.platform.kind() == "sandbox",
             reboot_marker: parts.root.join("var/run/reboot-required"),
             release_url: update::release::DEFAULT_URL.into(),

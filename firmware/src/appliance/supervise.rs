@@ -2,9 +2,9 @@
 //! hardly an environment, and starts it again when it ends; so every start, the first after power-on or one after
 //! a kill, takes the machine as it is and goes on.
 //!
-//! The order: nothing comes in through pf; the data partition; the store; the local socket, over which the console sets
-//! an appliance up that nobody has set up yet; then host, rules, services and the API on the network. Whatever
-//! fails is told, and what does not need it goes on.
+//! The order: nothing comes in through pf; the data partition; the store; the host's settings; the local socket, over
+//! which the console sets an appliance up that nobody has set up yet; then network, rules, services and the API.
+//! Whatever fails is told, and what does not need it goes on.
 
 mod network;
 mod report;
@@ -182,11 +182,14 @@ async fn serve(machine: &Machine, arguments: &Arguments, report: &Arc<Report>) -
     let emergency = prepare_data(machine, report);
     let appliance = assemble(machine, report, emergency).await?;
     smol::spawn(keep_log_small(report.clone())).detach();
+    let was_new = appliance.is_new();
+    if !was_new {
+        settle_host(&appliance, report).await;
+    }
     let door = machine.at(SOCKET);
     let socket = appliance.listen(&[Listen::Local(door.clone())], Options::default())?;
     report.ok(&format!("local socket {SOCKET}"));
     let mut network = Network::new(&appliance.app, arguments.listen, web_ui(machine), report.clone());
-    let was_new = appliance.is_new();
     let judge = |addresses, loaded| {
         let doors = Doors { addresses, socket: Some(door.clone()) };
         smol::spawn(trial::judge(appliance.app.clone(), doors, loaded))
@@ -199,9 +202,15 @@ async fn serve(machine: &Machine, arguments: &Arguments, report: &Arc<Report>) -
             if let Some(judged) = judged {
                 judged.cancel().await;
             }
-            let loaded = open(&appliance, report, &mut network, was_new).await;
-            judge(vec![network.door()], loaded).detach();
-            futures_lite::future::or(appliance.until_end(&stop), network.follow()).await
+            let ended = async { Err(appliance.until_end(&stop).await) };
+            let opened = async { Ok(open(&appliance, report, &mut network, was_new).await) };
+            match futures_lite::future::or(ended, opened).await {
+                Err(ending) => ending,
+                Ok(loaded) => {
+                    judge(vec![network.door()], loaded).detach();
+                    futures_lite::future::or(appliance.until_end(&stop), network.follow()).await
+                }
+            }
         }
     };
     if ending == Ending::Reboot {
@@ -261,6 +270,12 @@ async fn assemble(
         let state = machine.at(data_disk::MOUNT_POINT).join(STATE);
         match assemble_in(machine, report, &state, None).await {
             Err(StartError::Store(error @ StoreError::InUse(_))) => return Err(error.into()),
+            // The firmware before can use it: gptboot(8) boots that one now.
+            Err(error) if trial::is_on_trial(&state) => {
+                report.error(&format!("the new firmware cannot use what is stored: {error}"));
+                machine.platform.power(Power::Reboot, Duration::ZERO)?;
+                return Err(error);
+            }
             Err(error) => emergency = Some(format!("what is stored cannot be used: {error}")),
             assembled => return assembled,
         }
@@ -330,24 +345,30 @@ async fn set_up(appliance: &Appliance, report: &Report, stop: &Receiver<()>) -> 
     }
 }
 
-/// Everything that a configuration asks for: host, rules, services, the API on the network. A setup has seen to the host
+/// What makes the host this appliance: its name, its console, who signs in there. Before anybody can ask.
+async fn settle_host(appliance: &Appliance, report: &Report) {
+    match appliance.app.applier.apply_host_settings().await.failed.as_slice() {
+        [] => report.ok("host settings are in force"),
+        failed => failed.iter().for_each(|reason| report.warn(reason)),
+    }
+}
+
+/// Everything that a configuration asks for: network, rules, services, the API, sshd. A setup has seen to network and sshd
 /// itself. Gives what became of the rules.
 async fn open(
     appliance: &Appliance,
     report: &Arc<Report>,
     network: &mut Network,
-    host_done: bool,
+    just_set_up: bool,
 ) -> Result<(), String> {
-    if !host_done {
-        // Keys of sshd that are missing take a while; nothing waits for them.
-        let (applier, report) = (appliance.app.applier.clone(), report.clone());
-        smol::spawn(async move {
-            match applier.apply_host().await.failed.as_slice() {
-                [] => report.ok("host settings are in force"),
-                failed => failed.iter().for_each(|reason| report.warn(reason)),
-            }
-        })
-        .detach();
+    let applier = appliance.app.applier.clone();
+    if !just_set_up {
+        let configured = applier.apply_network().await;
+        let problems: Vec<String> = configured.problems().collect();
+        match problems.as_slice() {
+            [] => report.ok("the network is configured"),
+            problems => problems.iter().for_each(|problem| report.warn(&format!("network: {problem}"))),
+        }
     }
     let loaded = appliance.start().await.map_err(|error| error.to_string());
     match &loaded {
@@ -355,6 +376,13 @@ async fn open(
         Err(error) => report.error(&format!("the rules could not be loaded, pf goes on as it is: {error}")),
     }
     network.listen().await;
+    if !just_set_up {
+        let report = report.clone();
+        let sshd = async move {
+            applier.apply_sshd().await.failed.iter().for_each(|reason| report.warn(reason));
+        };
+        smol::spawn(sshd).detach();
+    }
     loaded
 }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::api::App;
 use crate::update::health::{self, Signs};
+use crate::update::place::Directory;
+use crate::update::state::{Phase, State};
 
 const LOOK: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(2);
@@ -19,10 +21,25 @@ pub struct Doors {
     pub socket: Option<PathBuf>,
 }
 
+/// Whether the firmware that runs was to be booted once, to be judged; for one that cannot open its store.
+pub fn is_on_trial(state_dir: &Path) -> bool {
+    let state = State::load(&Directory(state_dir.to_owned()));
+    state.is_ok_and(|state| matches!(state.phase, Phase::Trying { .. }))
+}
+
 /// Judges the firmware, if it is on trial, and confirms or rejects this boot. `loaded` is what became of loading the
 /// rules.
 pub async fn judge(app: Arc<App>, doors: Doors, loaded: Result<(), String>) {
-    let Some(attempt) = app.updater.on_trial() else { return };
+    let Some(attempt) = app.updater.on_trial() else {
+        // Without its data partition it may be on trial and not know.
+        if let Some(why) = app.emergency.clone() {
+            let updater = app.updater.clone();
+            if let Err(error) = blocking::unblock(move || updater.leave_if_booted_once(&why)).await {
+                log::error!("{error}");
+            }
+        }
+        return;
+    };
     let begun = Instant::now();
     loop {
         let signs = signs(&app, &doors, &loaded).await;

@@ -36,22 +36,46 @@ impl HostReport {
 }
 
 impl Applier {
-    /// At start-up: the host as it was applied last.
+    /// The host as it was applied last.
     pub async fn apply_host(&self) -> HostReport {
         let applied = self.inner.store.snapshot().applied.clone();
         self.make_host(&applied).await
     }
 
+    /// At start-up, before anybody can sign in: all of the host but sshd, which may need a while for its keys.
+    pub async fn apply_host_settings(&self) -> HostReport {
+        let applied = self.inner.store.snapshot().applied.clone();
+        let mut report = HostReport::default();
+        self.make_settings(&applied, &mut report).await;
+        report
+    }
+
+    /// At start-up: sshd as it was applied last.
+    pub async fn apply_sshd(&self) -> HostReport {
+        let applied = self.inner.store.snapshot().applied.clone();
+        let mut report = HostReport::default();
+        self.make_sshd(&applied, &mut report).await;
+        report
+    }
+
     async fn make_host(&self, config: &Config) -> HostReport {
         let mut report = HostReport::default();
+        self.make_settings(config, &mut report).await;
+        self.make_sshd(config, &mut report).await;
+        report
+    }
+
+    async fn make_settings(&self, config: &Config, report: &mut HostReport) {
         let (settings, platform) = (host_settings(config), self.inner.machine.platform.clone());
         let steps: Vec<HostStep> = blocking::unblock(move || platform.configure_host(&settings)).await;
         steps.into_iter().for_each(|step| report.add(step.step, step.error));
+    }
+
+    async fn make_sshd(&self, config: &Config, report: &mut HostReport) {
         let sshd = self.inner.services.sshd();
         let wanted = ssh_settings(config, sshd.places());
         let outcome = sshd.apply(&wanted).await;
         report.add("sshd", outcome.err().map(|error| error.to_string()));
-        report
     }
 
     /// After the applied configuration was replaced: the host follows, if its part has changed.

@@ -84,8 +84,7 @@ fn cut(
         return Some(format!("{name} goes down"));
     }
     let near = |net: &IpNet| net.contains(&client);
-    let (was, is) = (old.interface(name), new.interface(name));
-    let Some(is) = is else { return None };
+    let (was, is) = (old.interface(name), new.interface(name)?);
     if was != Some(is) {
         // Addresses that a server gives are those that it gave, as long as it is asked.
         let asked = |setting: &InterfaceSetting| match client {

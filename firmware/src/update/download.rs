@@ -205,3 +205,24 @@ pub fn tidy(folder: &Path, keep: Option<&str>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_full_data_partition_is_seen_before_anything_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_room(dir.path(), 1).is_ok());
+        assert!(matches!(check_room(dir.path(), u64::MAX / 2), Err(DownloadError::Full { .. })));
+        // What is left of an earlier attempt goes, but for what can be gone on with.
+        let folder = folder(dir.path()).unwrap();
+        for name in ["upload-1.tar.xz", "aifw-update-1.0.0.tar.part", "aifw-update-0.9.0.tar.part"] {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        tidy(&folder, Some("aifw-update-1.0.0"));
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["aifw-update-1.0.0.tar.part"]);
+    }
+}

@@ -33,7 +33,35 @@ pub mod window;
 
 pub use updater::{Info, Installed, Options, Status, Switched, UpdateError, Updater};
 
+/// In a slot: the version of what is in it, one line.
+const VERSION_FILE: &str = "usr/local/share/aifw/version";
+
 /// The version of this program.
 pub fn this_version() -> semver::Version {
     semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0))
+}
+
+/// The version that runs: the slot's below `root`, which is what was delivered as a whole; where there is no slot
+/// (sandbox), this program's.
+pub fn running_version(root: &std::path::Path) -> semver::Version {
+    let slot = std::fs::read_to_string(root.join(VERSION_FILE)).ok();
+    slot.and_then(|line| semver::Version::parse(line.trim()).ok()).unwrap_or_else(this_version)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_slots_version_runs_where_there_is_a_slot() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(running_version(root.path()), this_version());
+        let file = root.path().join(VERSION_FILE);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "9.8.7-rc.1\n").unwrap();
+        assert_eq!(running_version(root.path()).to_string(), "9.8.7-rc.1");
+        std::fs::write(&file, "no version\n").unwrap();
+        assert_eq!(running_version(root.path()), this_version());
+    }
 }

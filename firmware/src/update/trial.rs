@@ -88,6 +88,20 @@ impl Updater {
         Ok(())
     }
 
+    /// A firmware that cannot even read what is remembered does not know that it is on trial. gptboot's marks tell: the
+    /// other slot is the one to boot, so this one was booted once. The machine reboots into the other.
+    pub fn leave_if_booted_once(&self, why: &str) -> Result<bool, UpdateError> {
+        let slots = &self.options.slots;
+        let Ok(running) = slots.running() else { return Ok(false) };
+        let bootable = |slot| slots.attributes(slot).map(|held| held.boot_me).map_err(MachineError::from);
+        if bootable(running)? || !bootable(running.other())? {
+            return Ok(false);
+        }
+        log::error!("this firmware was booted once and is of no use: {why}; going back");
+        self.options.platform.power(Power::Reboot, Duration::ZERO)?;
+        Ok(true)
+    }
+
     /// Stands by with a thread of its own, so that a firmware on trial of which nothing moves any more is gone back
     /// from all the same.
     pub fn watch_over_trial(self: &Arc<Self>) {

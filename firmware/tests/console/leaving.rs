@@ -106,6 +106,10 @@ fn two_terminals_do_not_ask_at_once() {
     let mut first = machine.line(&["console"]);
     first.expect("New password: ");
     let mut second = machine.line(&["console"]);
+    // Both ask; it goes on where somebody answers.
+    second.expect("New password: ");
+    first.send("Abcdef12\r").expect("once more: ").send("Abcdef12\r").expect("Step 2/11");
+    second.send("Abcdef12\r").expect("once more: ").send("Abcdef12\r");
     second.expect("[!] Setup is under way on another terminal.").expect("[!] not configured").expect(MENU);
     // Left on the first, it can be answered on the second.
     first.hang_up();

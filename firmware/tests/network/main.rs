@@ -76,7 +76,12 @@ async fn on_machine(
 
 /// A machine with these interfaces, of which nothing is configured.
 async fn with_interfaces(names: &[&str]) -> Rig {
-    let held = names.iter().map(|name| Interface { name: (*name).into(), up: true, ..Interface::default() });
+    let held = names.iter().map(|name| Interface {
+        name: (*name).into(),
+        up: true,
+        mtu: 1500,
+        ..Interface::default()
+    });
     let dir = tempfile::tempdir().unwrap();
     let platform = Sandbox::new(dir.path());
     platform.set_interfaces(held.collect());

@@ -1,6 +1,7 @@
 //! The whole way of an update with `aifw sandbox` as a process: what is installed is booted once, found healthy and
 //! kept; going back; a restart of the firmware alone; being killed in the middle of an install.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,9 @@ fn until(sandbox: &Sandbox, token: &str, what: &str, holds: impl Fn(&Value) -> b
     loop {
         let asked = std::net::TcpStream::connect_timeout(&sandbox.address, Duration::from_secs(2)).is_ok();
         if asked {
-            let answer =
-                std::panic::catch_unwind(|| sandbox.call("GET", "/updates/aifw/status", token, Value::Null));
+            let answer = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                sandbox.call("GET", "/updates/aifw/status", token, Value::Null)
+            }));
             if let Ok(answer) = answer
                 && answer.status == 200
                 && holds(&answer.json())
@@ -221,6 +223,16 @@ fn updates_from_the_command_line() {
     assert_eq!(typed(&socket, &["cancel-reboot"]).0, 0);
     let (status, _, errors) = typed(&socket, &["cancel-reboot"]);
     assert!(status == 1 && errors.contains("no reboot or shutdown is scheduled"), "{errors}");
+    // More than a body may have is refused before it comes.
+    let mut wire = Wire::connect(sandbox.address);
+    wire.send(format!(
+        "POST /api/v1/updates/aifw/install-local HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {}\r\n\r\n",
+        500 * 1024 * 1024 + 1
+    ));
+    let mut first = [0; 12];
+    std::io::Read::read_exact(&mut wire.stream, &mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 413");
     let (_, output, _) = typed(&socket, &["history"]);
     assert!(output.contains("v9.9.9 is healthy and stays") && output.contains("(user root)"), "{output}");
 }

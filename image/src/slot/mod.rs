@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::sets::{self, Report, Rules, Sets};
 use crate::tool::{Error, file, require, run};
 use crate::tree::{Entry, Tree};
-use crate::ufs::{Ufs, UfsError};
+use crate::ufs::{self, Ufs, UfsError};
 use crate::{accounts, disk};
 
 /// Why no slot could be made.
@@ -193,10 +193,12 @@ fn keep_in_memory(tree: &mut Tree, time: u64) -> Result<(), Error> {
 const BLOCK: u64 = 32 * 1024;
 const FRAGMENT: u64 = 4 * 1024;
 
-/// makefs(8), with the same bytes for the same tree.
+/// makefs(8) makes an empty file system; the files are put into it in the order of their names.
 fn make_file_system(makefs: &Path, tree: &Tree, time: u64, work: &Path) -> Result<(PathBuf, u64), Error> {
     let (root, specification, image) = (work.join("root"), work.join("mtree"), work.join("slot.img"));
-    tree.write(&root, &specification, time)?;
+    fs::create_dir(&root).map_err(file(&root))?;
+    let line = format!("#mtree\n. type=dir uid=0 gid=0 mode=0755 time={time}.0\n");
+    fs::write(&specification, line).map_err(file(&specification))?;
     let size = tree.room(BLOCK, FRAGMENT).next_multiple_of(disk::MIB);
     eprintln!(
         "Making a file system of {} MiB for {} MiB in files",
@@ -206,6 +208,7 @@ fn make_file_system(makefs: &Path, tree: &Tree, time: u64, work: &Path) -> Resul
     run(Command::new(makefs)
         .args(["-t", "ffs", "-B", "le", "-s", &size.to_string(), "-o"])
         .arg(format!("version=1,bsize={BLOCK},fsize={FRAGMENT},minfree=0,optimization=space"))
+        .args(["-f", &(tree.entries().count() + 64).to_string()])
         .args(["-x", "-T", &time.to_string(), "-F"])
         .arg(&specification)
         .arg(&image)
@@ -213,9 +216,10 @@ fn make_file_system(makefs: &Path, tree: &Tree, time: u64, work: &Path) -> Resul
         .stdout(std::process::Stdio::null()))?;
     let opened = File::options().read(true).write(true).open(&image).map_err(file(&image))?;
     let on = |source: UfsError| Error::Ufs { path: image.clone(), source: Box::new(source) };
-    Ufs::open(&opened, 0).and_then(|system| system.forget_pointers()).map_err(on)?;
+    let system = Ufs::open(&opened, 0).map_err(on)?;
+    system.forget_pointers().map_err(on)?;
+    ufs::fill(&system, tree, time).map_err(on)?;
     opened.set_len(size).map_err(file(&image))?;
-    fs::remove_dir_all(&root).map_err(file(&root))?;
     Ok((image, size))
 }
 

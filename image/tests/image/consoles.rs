@@ -37,6 +37,8 @@ impl Script {
             "sleep",
             "echo pause >> \"$0.log\"\nmv \"${0%/*}/later\" \"${0%/*}/answer\" 2>/dev/null\nexit 0\n",
         );
+        script.program("sysctl", "echo ttyu0,ttyv0,/ttyu0,ttyv0,\n");
+        script.program("tty", "echo /dev/ttyu0\n");
         script.program("nc", "cat >/dev/null; cat \"${0%/*}/answer\" 2>/dev/null\n");
         script
     }
@@ -50,14 +52,15 @@ impl Script {
         fs::write(self.dir.path().join(name), text).unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("sh");
         let path = format!("{}:/usr/bin:/bin", self.dir.path().display());
-        Command::new("sh")
-            .arg(self.dir.path().join("script"))
-            .args(arguments)
-            .env("PATH", path)
-            .output()
-            .unwrap()
+        command.arg(self.dir.path().join("script")).args(arguments).env("PATH", path);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     fn told(&self) -> String {
@@ -71,6 +74,22 @@ fn an_appliance_that_is_not_set_up_lets_whoever_is_there_into_the_menu() {
     script.file("master.passwd", LOCKED);
     script.file("answer", NEW);
     assert_eq!(script.told(), "login -fp root\n");
+}
+
+#[test]
+fn on_a_further_console_setup_begins_when_somebody_presses_enter() {
+    let script = Script::new("usr/local/libexec/aifw-login");
+    script.program("tty", "echo /dev/ttyv0\n");
+    script.file("master.passwd", LOCKED);
+    script.file("answer", NEW);
+    let told = |input: &str| {
+        script.file("input", input);
+        let input = fs::File::open(script.dir.path().join("input")).unwrap();
+        String::from_utf8(script.command(&["-fp", "root"]).stdin(input).output().unwrap().stdout).unwrap()
+    };
+    let asked = "AiFw is not set up. Press Enter to do it here.\n";
+    assert_eq!(told("\n"), format!("{asked}login -fp root\n"));
+    assert_eq!(told(""), asked, "the line was hung up");
 }
 
 #[test]

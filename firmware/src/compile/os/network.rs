@@ -2,6 +2,7 @@
 //! their machine to it ([`crate::platform::Platform::configure_network`]), two of them compare.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -134,9 +135,9 @@ fn routes(config: &Config, interfaces: &[(&InterfaceName, &Addressing)]) -> Vec<
     let mut order = Vec::new();
     let mut add = |route: RouteSetting| {
         let key = (route.fib, route.destination);
-        if !chosen.contains_key(&key) {
+        if let Entry::Vacant(free) = chosen.entry(key) {
+            free.insert(route);
             order.push(key);
-            chosen.insert(key, route);
         }
     };
     let mut stored: Vec<_> = config.static_routes.iter().filter(|route| route.enabled).collect();
@@ -236,6 +237,29 @@ mod tests {
         assert_eq!(shown(&settings(&config))[1], "0 10.0.0.0/8 192.168.1.2");
         config.static_routes.insert(route("default", "192.168.1.9", 0, 0));
         assert_eq!(shown(&settings(&config))[0], "0 0.0.0.0/0 192.168.1.9");
+    }
+
+    #[test]
+    fn behind_a_wan_that_asks_a_server_no_other_gateway_counts() {
+        let mut config = config();
+        network::materialise(&mut config);
+        let row = |config: &Config, name: &str| {
+            (**config.interfaces.iter().find(|row| row.name.as_str() == name).unwrap()).clone()
+        };
+        let mut lan = row(&config, "em1");
+        lan.addressing.gateway = Some("192.168.1.254".parse().unwrap());
+        config.interfaces.insert(lan);
+        // The WAN's own comes first.
+        assert_eq!(settings(&config).interfaces[0].name.as_str(), "em0");
+        assert_eq!(shown(&settings(&config)), ["0 0.0.0.0/0 203.0.113.1"]);
+        let mut wan = row(&config, "em0");
+        (wan.addressing.inet, wan.addressing.gateway) = (Inet::Dhcp, None);
+        config.interfaces.insert(wan.clone());
+        assert!(shown(&settings(&config)).is_empty());
+        // A WAN that is off has no say.
+        wan.addressing.enabled = false;
+        config.interfaces.insert(wan);
+        assert_eq!(shown(&settings(&config)), ["0 0.0.0.0/0 192.168.1.254"]);
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn check_extra(kind: ProviderKind, extra: &BTreeMap<String, Value>) -> Result<()
         if let Some(host) = host {
             crate::config::mail::check_host("extra.server", &host)?;
         }
-        if text("port")?.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0) != true) {
+        if text("port")?.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
             return Err(wrong("port", "1 to 65535"));
         }
         if text("key_name")?.is_some_and(|name| !names::is_domain(&name)) {

@@ -133,10 +133,10 @@ impl DdnsRecordRequest {
             }
             AddressSource::Interface => {}
             AddressSource::Explicit => {
-                let fits = match (explicit_ip, self.record_type) {
-                    (Some(IpAddr::V4(_)), RecordType::A) | (Some(IpAddr::V6(_)), RecordType::Aaaa) => true,
-                    _ => false,
-                };
+                let fits = matches!(
+                    (explicit_ip, self.record_type),
+                    (Some(IpAddr::V4(_)), RecordType::A) | (Some(IpAddr::V6(_)), RecordType::Aaaa)
+                );
                 if !fits {
                     let what = match self.record_type {
                         RecordType::A => "an IPv4 address",

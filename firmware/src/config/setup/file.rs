@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::ha::NodeRole;
 use super::super::request::Port;
 use super::super::settings::DefaultPolicy;
-use super::super::system::{System, WanMode};
+use super::super::system::{Console, ConsoleKind, System, WanMode};
 use super::super::{InterfaceName, Invalid, Secret};
 use super::seeds::Lan;
 use super::{Admin, AdminPassword, answers, some};
@@ -281,6 +281,8 @@ impl File {
             ssh_password_auth: by_password,
             ssh_permit_root_login: true,
             ssh_authorized_keys: keys,
+            // As the image boots before: setup silences neither screen nor serial line.
+            console: Console { kind: ConsoleKind::Dual, ..Console::default() },
             ..System::default()
         };
         Ok((system, lan))

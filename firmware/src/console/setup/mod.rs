@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::client::{Client, ClientError};
 use super::terminal::{Left, Terminal};
@@ -44,12 +45,6 @@ pub(super) struct Dialogue<'t> {
 
 /// Asks everything, and sets the appliance up. `reconfigure`: it is set up already.
 pub fn run(terminal: &mut Terminal, client: &Client, reconfigure: bool) -> Outcome {
-    let _alone = match lock(client) {
-        Ok(Some(lock)) => Some(lock),
-        Ok(None) => return Outcome::Elsewhere,
-        // A folder that cannot be written: the appliance itself sees to it that there is one setup.
-        Err(_) => None,
-    };
     let seen: Shown = match client.get("/setup") {
         Ok(seen) => seen,
         Err(error) => return Outcome::Failed(error),
@@ -61,7 +56,8 @@ pub fn run(terminal: &mut Terminal, client: &Client, reconfigure: bool) -> Outco
     }
 }
 
-/// Held while the questions are answered, so that a second terminal does not ask them, too. Goes with the process.
+/// Held from the first answer on, so that a second terminal does not ask them all, too: every console begins to ask,
+/// and the one that somebody sits at goes on. Goes with the process.
 fn lock(client: &Client) -> std::io::Result<Option<Flock<File>>> {
     let mut path = client.socket().as_os_str().to_owned();
     path.push(".setup");
@@ -89,7 +85,14 @@ impl Dialogue<'_> {
             }
         }
         self.terminal.line("Enter takes the answer in brackets. Ctrl-C leaves, and changes nothing.");
-        let answers = self.questions()?;
+        let root_password = self.root_password()?;
+        let _alone = match lock(self.client) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(Outcome::Elsewhere),
+            // A folder that cannot be written: the appliance itself sees to it that there is one setup.
+            Err(_) => None,
+        };
+        let answers = self.questions(root_password)?;
         let file = answers.file(reconfigure);
         let checked: Checked = match self.client.post("/setup/check", &file) {
             Ok(checked) => checked,
@@ -109,8 +112,7 @@ impl Dialogue<'_> {
         Ok(apply(self.terminal, self.client, &file))
     }
 
-    fn questions(&mut self) -> Result<Answers, Left> {
-        let root_password = self.root_password()?;
+    fn questions(&mut self, root_password: Option<Zeroizing<String>>) -> Result<Answers, Left> {
         let ssh = self.ssh()?;
         let (hostname, timezone) = self.names()?;
         let tuning = self.tuning()?;

@@ -248,7 +248,7 @@ impl Table {
 
 /// The table that has, or is to have, the data partition: the boot disk's; or that of a disk which holds nothing but
 /// data, if the boot disk has none.
-fn table_of<'a>(seen: &'a Seen) -> Result<&'a Table, String> {
+fn table_of(seen: &Seen) -> Result<&Table, String> {
     let boot = seen.tables.iter().find(|table| table.holds(&seen.root));
     if let Some(boot) = boot.filter(|table| table.data().is_some()) {
         return Ok(boot);

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::{Medium, SlotError, SlotName, Slots};
 use crate::tool::Tool;
+use crate::update::VERSION_FILE;
 use crate::update::gpt::{Attribute, Attributes};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Where the other slot is looked into.
 const MOUNT_POINT: &str = "/tmp/aifw-slot";
-const VERSION_FILE: &str = "usr/local/share/aifw/version";
 
 /// Slots of the disk that this machine runs from.
 #[derive(Debug, Default)]
