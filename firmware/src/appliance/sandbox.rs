@@ -362,8 +362,6 @@ fn connect(config: &Config, platform: &Sandbox, simulator: &Arc<Simulator>) {
     platform.set_interfaces(interfaces);
     platform.set_hostname(&system.hostname.to_string());
     platform.set_default_gateway(gateway);
-    let filter = simulator.clone();
-    platform.when_changed(move |interfaces, gateway| join(&filter, interfaces, gateway));
 }
 
 /// The intrusion detection sees the packets of a capture, too: when it starts, and again with each round of the replay,

@@ -71,6 +71,13 @@ impl Machine {
         self.start();
     }
 
+    /// How the sandbox ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        soon("the sandbox ends", || child.try_wait().unwrap().is_some());
+        child.wait().unwrap()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }

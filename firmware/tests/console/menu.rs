@@ -124,12 +124,10 @@ fn b16_a_factory_reset_takes_the_word_and_leaves_an_appliance_that_asks() {
         .answer("Type RESET to go on: ", "RESET")
         .expect("[OK] everything is forgotten");
     assert!(line.end().success());
-    soon("the appliance is new", || machine.log().contains("starting anew"));
-    soon("it answers", || std::os::unix::net::UnixStream::connect(machine.socket()).is_ok());
+    soon("it comes up again", || machine.log().matches("not set up;").count() == 2);
     assert!(!machine.is_configured());
     let mut line = machine.line(&["console"]);
     line.expect("Step 1/11");
-    line.answers(&[]);
     // Another administrator: the old one is gone.
     line.answers(&QUESTIONS[..12])
         .answer("User [admin]: ", "new")
@@ -140,15 +138,20 @@ fn b16_a_factory_reset_takes_the_word_and_leaves_an_appliance_that_asks() {
 
 #[test]
 fn entries_5_and_6_ask_before_the_power_switch() {
-    let (machine, mut line) = set_up(&[]);
+    let (mut machine, mut line) = set_up(&[]);
     let log = machine.dir.path().join("state/power.log");
     line.answer(MENU, "5").answer("Power off now? [y/N]: ", "").expect(MENU);
     line.answer("", "6").answer("Reboot now? [y/N]: ", "n").expect(MENU);
     assert!(!log.exists());
     line.answer("", "6").answer("Reboot now? [y/N]: ", "y").expect("[OK] reboot");
-    line.answer(MENU, "5").answer("Power off now? [y/N]: ", "yes").expect("[OK] power off");
-    let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("reboot now") && said.contains("power off now"), "{said}");
+    line.expect(MENU);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("reboot now"));
+    // A sandbox does what a machine does: it goes down, and comes up as it was; or it stays off.
+    soon("it has come up again", || machine.log().matches("(pf is simulated) on").count() == 2);
+    assert!(machine.is_configured());
+    line.answer("", "5").answer("Power off now? [y/N]: ", "yes").expect("[OK] power off");
+    assert!(machine.ended().success());
+    assert!(std::fs::read_to_string(&log).unwrap().contains("power off now"));
 }
 
 #[test]
