@@ -24,8 +24,8 @@ PASSWORD = "Correct-Horse-1"
 
 # A prompt that has a default, which Enter takes: `Hostname [aifw]: `, `Choice [1]: `, `Enable DHCP server? [Y/n]: `.
 _PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
-# The getty's prompt.
-_LOGIN = r"^[^\n]*login: $"
+# The prompt of login(1); a message of the system may follow it on the same line.
+_LOGIN = r"(?<!Last )login: "
 _MENU = r"^Enter a number: $"
 # The end of the output of a command in the shell, and its exit status. The command's echo has `$?` there.
 _DONE = r"^=(\d+)=$"
