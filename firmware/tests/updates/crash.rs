@@ -159,7 +159,7 @@ fn two_hundred_rounds_of_being_killed_leave_a_slot_that_boots_and_an_unharmed_st
     let scratch = tempfile::tempdir().unwrap();
     let dir: PathBuf = scratch.path().to_owned();
     packages(&dir);
-    let mut state = 0x5eed_0f_u64;
+    let mut state = 0x005e_ed0f_u64;
     let (mut trials, mut fell_back, mut interrupted, mut other) = (0, 0, 0, 0);
     let mut versions = std::collections::BTreeSet::new();
     let longest = longest();

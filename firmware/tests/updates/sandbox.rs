@@ -127,7 +127,8 @@ fn a_sandbox_killed_while_it_installs_comes_up_with_its_rules() {
                 use std::io::{Read, Write};
                 let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
                 stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok();
-                stream.read(&mut [0; 64]).ok();
+                let mut answer = [0; 1];
+                stream.read_exact(&mut answer).ok();
             });
             std::thread::sleep(Duration::from_millis(wait));
             sandbox.child.kill().unwrap();
