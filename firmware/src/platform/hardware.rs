@@ -66,9 +66,15 @@ impl Nic {
 
     /// Names that are no network card: loopback, pf's and IPsec's own, tunnels and bridges.
     pub fn is_virtual(name: &str) -> bool {
-        ["lo", "pflog", "pfsync", "enc", "gif", "stf", "tun", "tap", "wg", "bridge", "epair", "vlan", "lagg"]
-            .iter()
-            .any(|kind| name.strip_prefix(kind).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())))
+        const KINDS: [&str; 14] = [
+            "lo", "pflog", "pfsync", "enc", "gif", "gre", "stf", "tun", "tap", "wg", "bridge", "epair",
+            "vlan", "lagg",
+        ];
+        let numbered = |kind: &&str| {
+            name.strip_prefix(*kind).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        // `em0.20` is a VLAN of em0 (ifconfig(8)).
+        name.contains('.') || KINDS.iter().any(numbered)
     }
 }
 
