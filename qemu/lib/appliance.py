@@ -27,6 +27,8 @@ _PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
 # The prompt of login(1); a message of the system may follow it on the same line.
 _LOGIN = r"(?<!Last )login: "
 _MENU = r"^Enter a number: $"
+# The kernel's last words before it resets the machine.
+_GOES_DOWN = r"^Uptime: "
 # The end of the output of a command in the shell, and its exit status. The command's echo has `$?` there.
 _DONE = r"^=(\d+)=$"
 
@@ -117,7 +119,7 @@ class Appliance:
 
     def _reboot_begins(self) -> None:
         self.api.post("/updates/reboot")
-        self.console.expect(r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self.console.expect(_GOES_DOWN, timeout=self.seconds(90))
         self._at_shell = False
 
     def _end(self) -> None:
@@ -200,7 +202,7 @@ class Appliance:
             Question(r"^Type RESET[^\n]*: $", ["RESET"]),
             Question(_PROMPT, ["n"]),  # whether to show the configuration first
         ]
-        self.console.answer(questions, until=r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self.console.answer(questions, until=_GOES_DOWN, timeout=self.seconds(90))
         self._at_shell = False
         self.first_question()
 
