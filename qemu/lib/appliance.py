@@ -213,12 +213,12 @@ class Appliance:
         values = self.shell("sysctl -n hw.physmem hw.pagesize vm.stats.vm.v_free_count vm.stats.vm.v_inactive_count "
                             "vm.stats.vm.v_laundry_count").split()
         total, page, *free = (int(value) for value in values)
-        programs = []
+        programs: dict[str, float] = {}
         for line in self.shell("ps -axo rss,comm").splitlines():
             if found := re.match(r"\s*(\d+) (\S+)$", line):
-                programs.append((found.group(2), int(found.group(1)) / 1024))
-        programs.sort(key=lambda entry: -entry[1])
-        return Memory(total / 2**20, (total - sum(free) * page) / 2**20, programs)
+                programs[found.group(2)] = programs.get(found.group(2), 0) + int(found.group(1)) / 1024
+        largest = sorted(programs.items(), key=lambda entry: -entry[1])
+        return Memory(total / 2**20, (total - sum(free) * page) / 2**20, largest)
 
     # The API.
 
