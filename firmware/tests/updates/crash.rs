@@ -143,7 +143,7 @@ fn longest() -> u64 {
     let (updater, store) = begin(scratch.path());
     updater.confirm_boot().unwrap();
     store.close();
-    (2 * begun.elapsed().as_millis() as u64).clamp(200, 3000)
+    (2 * begun.elapsed().as_millis() as u64).clamp(200, 1000)
 }
 
 /// A number below `below` that looks random and is the same in each run of the test.
