@@ -166,9 +166,7 @@ fn find<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
     let (last, way) = path.split_last()?;
     let parent = way.iter().try_fold(document, |place, step| match place {
         Value::Object(object) => object.get_mut(step),
-        Value::Array(list) => {
-            list.iter_mut().find(|entry| id_of(entry).as_deref() == Some(step.as_str()))
-        }
+        Value::Array(list) => list.iter_mut().find(|entry| id_of(entry).as_deref() == Some(step.as_str())),
         _ => None,
     })?;
     // A secret that the document left out has no member yet.
