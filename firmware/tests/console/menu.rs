@@ -184,8 +184,8 @@ fn entry_8_is_a_shell_with_a_terminal_as_it_was_and_the_menu_comes_back() {
     line.send("stty -a | tr ' ' '\\n' | grep -x icanon; echo $((40+2))\r").expect("\nicanon").expect("42");
     assert_eq!(line.modes(), (true, true));
     // Ctrl-C is the shell's.
-    line.send("sleep 60\r")
-        .expect("sleep 60")
+    line.send("sh -c 'echo ready$((1+1)); exec sleep 300'\r")
+        .expect("ready2")
         .send("\x03")
         .expect("^C")
         .send("echo $((50+2))\r")
