@@ -24,9 +24,11 @@ PASSWORD = "Correct-Horse-1"
 
 # A prompt that has a default, which Enter takes: `Hostname [aifw]: `, `Choice [1]: `, `Enable DHCP server? [Y/n]: `.
 _PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
-# The getty's prompt.
-_LOGIN = r"^[^\n]*login: $"
+# The prompt of login(1); a message of the system may follow it on the same line.
+_LOGIN = r"(?<!Last )login: "
 _MENU = r"^Enter a number: $"
+# The kernel's last words before it resets the machine.
+_GOES_DOWN = r"^Uptime: "
 # The end of the output of a command in the shell, and its exit status. The command's echo has `$?` there.
 _DONE = r"^=(\d+)=$"
 
@@ -117,7 +119,7 @@ class Appliance:
 
     def _reboot_begins(self) -> None:
         self.api.post("/updates/reboot")
-        self.console.expect(r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self.console.expect(_GOES_DOWN, timeout=self.seconds(90))
         self._at_shell = False
 
     def _end(self) -> None:
@@ -160,9 +162,11 @@ class Appliance:
         """What a command prints in root's shell on the console; its exit status must be 0."""
         if not self._at_shell:
             self._to_shell()
-        self.console.line(f"{command}; echo =$?=")
+        # The echo of what is typed comes before the first mark, once or twice, and has not what $(( )) stands for.
+        self.console.line(f"echo ==$((6*7))==; {command}; echo =$?=")
+        self.console.expect(r"^==42==\n", timeout=self.seconds(60))
         heard = self.console.expect(_DONE, timeout=self.seconds(60))
-        _, _, output = heard.before.partition("\n")  # what is before is the echo of the command
+        output = heard.before
         if heard.match.group(1) != "0":
             raise Failure(f"{command}: exit status {heard.match.group(1)}\n{output}")
         return output
@@ -200,7 +204,7 @@ class Appliance:
             Question(r"^Type RESET[^\n]*: $", ["RESET"]),
             Question(_PROMPT, ["n"]),  # whether to show the configuration first
         ]
-        self.console.answer(questions, until=r"^Rebooting\.\.\.", timeout=self.seconds(90))
+        self.console.answer(questions, until=_GOES_DOWN, timeout=self.seconds(90))
         self._at_shell = False
         self.first_question()
 
@@ -209,12 +213,12 @@ class Appliance:
         values = self.shell("sysctl -n hw.physmem hw.pagesize vm.stats.vm.v_free_count vm.stats.vm.v_inactive_count "
                             "vm.stats.vm.v_laundry_count").split()
         total, page, *free = (int(value) for value in values)
-        programs = []
+        programs: dict[str, float] = {}
         for line in self.shell("ps -axo rss,comm").splitlines():
             if found := re.match(r"\s*(\d+) (\S+)$", line):
-                programs.append((found.group(2), int(found.group(1)) / 1024))
-        programs.sort(key=lambda entry: -entry[1])
-        return Memory(total / 2**20, (total - sum(free) * page) / 2**20, programs)
+                programs[found.group(2)] = programs.get(found.group(2), 0) + int(found.group(1)) / 1024
+        largest = sorted(programs.items(), key=lambda entry: -entry[1])
+        return Memory(total / 2**20, (total - sum(free) * page) / 2**20, largest)
 
     # The API.
 

@@ -62,9 +62,11 @@ class Question:
 class Console:
     """A conversation over `descriptor`, which stays the caller's to close."""
 
-    def __init__(self, descriptor: int, transcript: BinaryIO | None = None, alarms: Sequence[str] = ()):
-        """`transcript` gets every byte as it came; `alarms` are patterns of texts that end the conversation."""
+    def __init__(self, descriptor: int, transcript: BinaryIO | None = None, alarms: Sequence[str] = (),
+                 send_to: int | None = None):
+        """`send_to`: where answers go, if not the same way. `transcript` gets every byte as it came; `alarms` are patterns of texts that end the conversation."""
         self._descriptor = descriptor
+        self._send_to = descriptor if send_to is None else send_to
         self._transcript = transcript
         self._alarms = [re.compile(pattern, re.MULTILINE) for pattern in alarms]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -78,9 +80,9 @@ class Console:
         data = text.encode()
         while data:
             try:
-                data = data[os.write(self._descriptor, data):]
+                data = data[os.write(self._send_to, data):]
             except BlockingIOError:
-                select.select([], [self._descriptor], [])
+                select.select([], [self._send_to], [])
             except OSError as error:
                 raise HungUp(self._tell(f"cannot send {text!r}: {error}")) from error
 

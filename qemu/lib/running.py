@@ -5,8 +5,12 @@ QEMU whatever happened in it.
 """
 
 import contextlib
+import fcntl
+import os
 import socket
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +31,15 @@ ALARMS = (
 
 # How long QEMU may take to begin, in seconds.
 _STARTS_WITHIN = 30
+
+
+def _carry(line: socket.socket, to: int) -> None:
+    """Takes what the machine prints at once: a machine whose console nobody reads stands still at a few hundred bytes."""
+    with contextlib.suppress(OSError), os.fdopen(to, "wb", buffering=0) as pipe:
+        if sys.platform == "linux":
+            fcntl.fcntl(to, fcntl.F_SETPIPE_SZ, 1 << 20)
+        while data := line.recv(65536):
+            pipe.write(data)
 
 
 class Running:
@@ -55,7 +68,14 @@ class Running:
             stack.callback(self.cut_power)
             line = self._accept(listener)
             stack.enter_context(line)
-            self.console = Console(line.fileno(), transcript, ALARMS)
+            heard, said = os.pipe()
+            stack.callback(os.close, heard)
+            reader = threading.Thread(target=_carry, args=(line, said))
+            reader.start()
+            # In this order: QEMU ends, so the line does, so the reader does.
+            stack.callback(reader.join)
+            stack.callback(self.cut_power)
+            self.console = Console(heard, transcript, ALARMS, send_to=line.fileno())
             self._stack = stack.pop_all()
         return self
 

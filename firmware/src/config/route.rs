@@ -194,7 +194,7 @@ mod tests {
             ),
             (json!({"destination": "10.0.0.0/8", "gateway": "fe80::1"}), "gateway: expected an IPv4 address"),
             (json!({"destination": "2001:db8::/32", "gateway": "10.0.0.1"}), "gateway: expected an IPv6"),
-            (json!({"gateway": "10.0.0.1"}), "destination: "),
+            (json!({"gateway": "10.0.0.1"}), "body: missing field `destination`"),
             (json!({"destination": "10.9.9.9/8", "gateway": "192.0.2.1"}), "there is a route to 10.0.0.0/8"),
             (
                 json!({"destination": "10.0.0.0/8", "gateway": "192.0.2.7", "interface": "em 0"}),

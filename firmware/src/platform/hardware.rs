@@ -64,15 +64,17 @@ impl Nic {
         Self { name: name.into(), driver: driver.into(), ..Self::default() }
     }
 
-    /// Names that are no network card: loopback, pf's and IPsec's own, tunnels, bridges, and VLANs on a card
-    /// (`vtnet1.20`).
+    /// Names that are no network card: loopback, pf's and IPsec's own, tunnels and bridges.
     pub fn is_virtual(name: &str) -> bool {
-        const KINDS: [&str; 17] = [
-            "lo", "pflog", "pfsync", "enc", "gif", "gre", "stf", "tun", "tap", "wg", "ovpn", "ipsec",
-            "bridge", "epair", "vlan", "vxlan", "lagg",
+        const KINDS: [&str; 14] = [
+            "lo", "pflog", "pfsync", "enc", "gif", "gre", "stf", "tun", "tap", "wg", "bridge", "epair",
+            "vlan", "lagg",
         ];
-        let number = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
-        name.contains('.') || KINDS.iter().any(|kind| name.strip_prefix(kind).is_some_and(number))
+        let numbered = |kind: &&str| {
+            name.strip_prefix(*kind).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        // `em0.20` is a VLAN of em0 (ifconfig(8)).
+        name.contains('.') || KINDS.iter().any(numbered)
     }
 }
 

@@ -176,6 +176,13 @@ pub fn check(sshd: &Path, config: &Path) -> Result<(), ServiceError> {
     let ended = ended.map_err(|error| ServiceError::Refused(error.to_string()))?;
     match ended.success() {
         true => Ok(()),
-        false => Err(ServiceError::Refused(format!("sshd: {}", ended.stderr.trim()))),
+        false => {
+            let said = match (ended.stderr.trim(), ended.code) {
+                ("", None) => "ended by a signal".to_owned(),
+                ("", Some(code)) => format!("exit status {code}"),
+                (said, _) => said.to_owned(),
+            };
+            Err(ServiceError::Refused(format!("sshd: {said}")))
+        }
     }
 }

@@ -318,7 +318,7 @@ impl Updater {
             backup_version: backup.map(|version| version.to_string()),
             reboot_recommended,
             reboot_reason,
-            trying: matches!(state.phase, Phase::Trying { .. }),
+            trying: matches!(state.phase, Phase::Trying { .. } | Phase::Committing { .. }),
         }
     }
 

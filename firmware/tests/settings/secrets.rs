@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::process::{Sandbox, command, soon, text};
+use crate::rig::Rig;
 use crate::stand_in::StandIn;
 use crate::wire::Wire;
 
@@ -279,4 +280,44 @@ fn look_at(dir: &Path, trace_in: &impl Fn(&str) -> Option<String>) {
             assert!(private, "others may read {}", path.display());
         }
     }
+}
+
+/// Secrets in the texts of middlewares: kept where the document comes back, brought along under a passphrase, and
+/// unknown to everybody where neither is so.
+#[test]
+fn a_document_without_secrets_lets_nobody_in() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    smol::block_on(async {
+        let [own, other, third] = dirs.each_ref().map(|dir| Rig::new(dir.path()));
+        let config = json!({ "secret": format!("{MARK}-jwt") }).to_string();
+        let row = own
+            .ok(
+                "POST",
+                "/reverse-proxy/http/middlewares",
+                json!({ "name": "j", "middleware_type": "jwt", "config_json": config }),
+            )
+            .await;
+        assert_eq!(row["config_json"], config, "who wrote it may read it");
+        let secret = |rig: &Rig| {
+            let config = rig.app.store.snapshot().config.clone();
+            let row = config.proxy_middlewares.iter().next().unwrap();
+            let text: Value = serde_json::from_str(&row.body.config_json).unwrap();
+            text["secret"].as_str().unwrap().to_owned()
+        };
+        let document = own.get("/config/export").await;
+        assert!(!document.to_string().contains(MARK));
+        let imported = |answer: (u16, Value)| assert_eq!(answer.0, 200, "{}", answer.1);
+        imported(own.send("POST", "/config/import", document.clone()).await);
+        assert_eq!(secret(&own), format!("{MARK}-jwt"));
+        imported(other.send("POST", "/config/import", document).await);
+        let unknown = secret(&other);
+        assert!(unknown.len() >= 32 && unknown != "***" && !unknown.contains(MARK), "{unknown}");
+
+        let passphrase = "correct horse battery";
+        let sealed = own.client.get("/config/export").header("X-AiFw-Passphrase", passphrase).await.1;
+        assert!(!sealed.to_string().contains(MARK));
+        let import = third.client.post("/config/import").header("X-AiFw-Passphrase", passphrase).json(sealed);
+        imported(import.await);
+        assert_eq!(secret(&third), format!("{MARK}-jwt"));
+    });
 }

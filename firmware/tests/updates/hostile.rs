@@ -1,6 +1,5 @@
 //! Packages made to do harm, or merely broken: refused with nothing changed.
 
-use aifw::update::manifest::ARCH;
 use aifw::update::testing::{Package, Signer, noise, xz};
 use serde_json::json;
 use tar::EntryType;
@@ -92,7 +91,7 @@ fn cases(rig: &Rig) -> Vec<Case> {
         (
             "a manifest of many bytes by its header",
             xz(&header(&format!("{top}/manifest.json"), EntryType::Regular, 1 << 60)),
-            "cut off or damaged",
+            "manifest.json: expected",
         ),
         ("a window of 4 GiB", bomb_of_memory(), "cut off or damaged"),
         (
@@ -285,6 +284,5 @@ fn an_older_version_may_be_brought_by_hand() {
         assert_eq!((answer.status, &answer.json()["message"]), (200, &"installed 0.0.5".into()));
         let info = rig.get("/updates/aifw/status").await;
         assert_eq!((&info["current_version"], &info["running_version"]), (&"0.0.5".into(), &own().into()));
-        assert_eq!(ARCH.is_empty(), false);
     });
 }

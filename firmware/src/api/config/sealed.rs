@@ -127,10 +127,19 @@ fn derive(passphrase: &str, salt: &[u8], cost: (u32, u32, u32)) -> Result<LessSa
     Ok(LessSafeKey::new(key))
 }
 
-/// Every place where the full document has text that the shown one has not.
+/// The id of an object in a list, as text: a UUID, a name or a number.
+fn id_of(object: &Value) -> Option<String> {
+    match object.get("id")? {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+/// Every place where the full document has text that the shown one has not, or has without its secrets.
 fn collect(shown: &Value, full: &Value, path: &mut Vec<String>, entries: &mut Vec<Entry>) {
     match (shown, full) {
-        (Value::Null, Value::String(secret)) => {
+        (Value::Null | Value::String(_), Value::String(secret)) if shown != full => {
             entries.push(Entry { path: path.clone(), secret: secret.clone() });
         }
         (Value::Object(shown), Value::Object(full)) => {
@@ -142,8 +151,8 @@ fn collect(shown: &Value, full: &Value, path: &mut Vec<String>, entries: &mut Ve
         }
         (Value::Array(shown), Value::Array(full)) => {
             for (shown, full) in shown.iter().zip(full) {
-                if let Some(id) = full.get("id").and_then(Value::as_str) {
-                    path.push(id.into());
+                if let Some(id) = id_of(full) {
+                    path.push(id);
                     collect(shown, full, path, entries);
                     path.pop();
                 }
@@ -157,9 +166,7 @@ fn find<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
     let (last, way) = path.split_last()?;
     let parent = way.iter().try_fold(document, |place, step| match place {
         Value::Object(object) => object.get_mut(step),
-        Value::Array(list) => {
-            list.iter_mut().find(|entry| entry.get("id").and_then(Value::as_str) == Some(step.as_str()))
-        }
+        Value::Array(list) => list.iter_mut().find(|entry| id_of(entry).as_deref() == Some(step.as_str())),
         _ => None,
     })?;
     // A secret that the document left out has no member yet.
@@ -178,14 +185,16 @@ mod tests {
         let full = json!({
             "ha": {"carp_vips": [{"id": "a", "password": "pa", "vhid": 1}, {"id": "b", "password": "pb"}]},
             "dhcp": {"ddns": {"tsig_secret": "ts", "tsig_key": "k"}},
+            "accounts": [{"id": 7, "api_token": "t7"}], "row": {"config_json": "{\"secret\":\"x\"}"},
         });
         let shown = json!({
             "ha": {"carp_vips": [{"id": "a", "password": null, "vhid": 1}, {"id": "b", "password": null}]},
             "dhcp": {"ddns": {"tsig_secret": null, "tsig_key": "k"}},
+            "accounts": [{"id": 7, "api_token": null}], "row": {"config_json": "{\"secret\":\"***\"}"},
         });
         let mut entries = Vec::new();
         collect(&shown, &full, &mut Vec::new(), &mut entries);
-        assert_eq!(entries.len(), 3);
+        assert_eq!(entries.len(), 5);
         let mut edited = json!({
             "ha": {"carp_vips": [{"id": "b", "password": null}, {"id": "c", "password": null}]},
             "dhcp": {"ddns": {"tsig_key": "k"}},

@@ -155,13 +155,8 @@ fn url(app: &App) -> String {
 
 /// As freebsd-version(1) prints it.
 async fn os_version(app: &App) -> String {
-    let known = match app.live.sample().await {
-        Some(sample) => Some(sample.system.os_version.clone()),
-        None => {
-            let platform = app.platform.clone();
-            blocking::unblock(move || platform.vitals().ok()).await.map(|vitals| vitals.os_version)
-        }
-    };
+    let platform = app.platform.clone();
+    let known = blocking::unblock(move || platform.vitals().ok()).await.map(|vitals| vitals.os_version);
     let known = known.filter(|known| !known.trim().is_empty()).unwrap_or_else(|| "unknown".into());
     known.strip_prefix("FreeBSD ").map(str::to_owned).unwrap_or(known)
 }

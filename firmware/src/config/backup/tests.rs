@@ -114,7 +114,20 @@ fn b07_export_import_export_gives_the_same_hash() {
 #[test]
 fn every_kind_of_the_configuration_is_in_the_document() {
     // Each row of a full configuration, taken away, changes the hash; so nothing is left out of it.
-    let full = config();
+    let mut full = config();
+    let name: crate::config::InterfaceName = "em1".parse().unwrap();
+    full.interfaces.insert(crate::config::network::InterfaceSettings {
+        name: name.clone(),
+        addressing: crate::config::network::Addressing::default(),
+    });
+    full.interface_roles.insert(crate::config::network::InterfaceRole {
+        name,
+        role: "LAN".parse().unwrap(),
+        updated_at: Timestamp::UNIX_EPOCH,
+    });
+    let vlan: crate::config::network::VlanRequest =
+        serde_json::from_value(serde_json::json!({"vlan_id": 7, "parent": "em1"})).unwrap();
+    full.vlans.insert(vlan.create(Timestamp::UNIX_EPOCH, &full).unwrap());
     let (hash, _) = fingerprint(&full);
     let rows = full.row_changes_since(&Config::default());
     let kinds: std::collections::HashSet<&str> = rows.iter().map(|row| row.kind).collect();
