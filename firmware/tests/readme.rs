@@ -173,6 +173,16 @@ fn the_services_work_as_printed() {
 }
 
 #[test]
+fn the_machine_works_as_printed() {
+    let mut typed: Vec<Typed> = walk(&readme(), "\n## A walk\n").into_iter().take(4).collect();
+    typed.extend(walk(&readme(), "\n## The machine\n"));
+    assert!(typed.len() > 9, "found only {} commands", typed.len());
+    let state = tempfile::tempdir().unwrap();
+    let (_sandbox, address) = sandbox(state.path(), free_port(10_053) - 53);
+    types(&typed, &[("127.0.0.1:8080", address)]);
+}
+
+#[test]
 fn patterns() {
     assert!(fits("Rule … deleted", "Rule 1234 deleted"));
     assert!(fits("a…", "abc"));

@@ -244,7 +244,7 @@ fn b05_the_whitelist_wins_at_once() {
             let begun = std::time::Instant::now();
             let entry = rig.ok("POST", "/dns/whitelist", json!({ "pattern": pattern })).await;
             assert_eq!(short(&rig, name).await, [OUTSIDE]);
-            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
             ids.push(entry["id"].clone());
         }
         rig.refused("POST", "/dns/whitelist", json!({ "pattern": "a.test" }), 409).await;

@@ -117,6 +117,23 @@ fn two_terminals_do_not_ask_at_once() {
 }
 
 #[test]
+fn sessions_without_a_password_end_when_setup_has_ended_elsewhere() {
+    let machine = Machine::new(&[]);
+    let mut menu = machine.line(&["console"]);
+    menu.expect("New password: ").send("\x03").expect(MENU);
+    let mut shell = machine.line(&["console"]);
+    shell.expect("New password: ").send("\x03").answer(MENU, "8").expect("exit leads back");
+    let mut here = machine.line(&["console"]);
+    here.answers(&QUESTIONS).expect("[OK] The appliance is set up.").expect(MENU);
+    for line in [&mut menu, &mut shell] {
+        line.expect("[!] The appliance has been set up on another terminal: log in.");
+        assert!(!line.end().success());
+    }
+    // Where it was set up, somebody sits.
+    here.answer("", "99").expect("[ERROR] expected one of the numbers above");
+}
+
+#[test]
 fn b13_an_appliance_that_is_new_asks_and_one_that_is_set_up_shows_its_menu() {
     let mut machine = Machine::new(&[]);
     let mut line = machine.line(&["console"]);

@@ -1,6 +1,7 @@
 //! The menu (contract/console.md §7): a header that says what state the appliance is in, numbered entries, one line
 //! typed. Ctrl-C leads back to it, never out of it; the end of the input logs out.
 
+mod guard;
 mod machine;
 mod network;
 mod watch;
@@ -12,6 +13,7 @@ use super::setup::{self, Outcome};
 use super::terminal::{Left, Terminal};
 use super::{shell, tell};
 use crate::api::console::Shown;
+use guard::Guard;
 
 /// How long the appliance is waited for when somebody logs in: the supervisor starts beside getty(8).
 const BOOT: Duration = Duration::from_secs(90);
@@ -53,11 +55,13 @@ const ENTRIES: [Entry; 14] = [
 struct Menu {
     terminal: Terminal,
     client: Client,
+    /// Of a session that began before setup.
+    guard: Option<Guard>,
 }
 
 /// Until somebody logs out.
 pub fn run(terminal: Terminal, client: Client) {
-    let mut menu = Menu { terminal, client };
+    let mut menu = Menu { terminal, client, guard: None };
     // Logging out is how it ends, whether by 0 or by the end of the input.
     let _ = menu.until_logout();
 }
@@ -66,11 +70,8 @@ impl Menu {
     fn until_logout(&mut self) -> Result<(), Left> {
         match self.wait_for_appliance()? {
             Some(seen) if !seen.configured => {
-                let outcome = setup::run(&mut self.terminal, &self.client, false);
-                tell(&mut self.terminal, &outcome);
-                if let Outcome::Left(Left::Ended) = outcome {
-                    return Ok(());
-                }
+                self.guard = Some(Guard::begin(&self.client));
+                self.ask_setup(false)?;
             }
             _ => {}
         }
@@ -183,7 +184,17 @@ impl Menu {
 
     fn setup(&mut self) -> Result<(), Left> {
         let Some(seen) = self.seen() else { return Ok(()) };
-        let outcome = setup::run(&mut self.terminal, &self.client, seen.configured);
+        self.ask_setup(seen.configured)
+    }
+
+    fn ask_setup(&mut self, configured: bool) -> Result<(), Left> {
+        if let Some(guard) = &self.guard {
+            guard.asking();
+        }
+        let outcome = setup::run(&mut self.terminal, &self.client, configured);
+        if let Some(guard) = &self.guard {
+            guard.asked(matches!(outcome, Outcome::Done));
+        }
         tell(&mut self.terminal, &outcome);
         match outcome {
             Outcome::Left(Left::Ended) => Err(Left::Ended),
