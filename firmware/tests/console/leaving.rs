@@ -160,7 +160,12 @@ fn without_the_appliance_the_menu_still_gives_a_shell() {
     line.expect("[ERROR] the appliance does not answer at")
         .answer(MENU, "1")
         .expect("[ERROR] the appliance does not answer");
-    line.answer(MENU, "8").expect("exit leads back").send("echo $((40+2))\r").expect("42").send("exit\r");
+    line.answer(MENU, "8")
+        .expect("exit leads back")
+        .expect("sh> ")
+        .send("echo $((40+2))\r")
+        .expect("42")
+        .send("exit\r");
     // It comes, and the menu shows it.
     machine.start();
     line.answer(MENU, "13").expect("Step 1/11").send("\x03");

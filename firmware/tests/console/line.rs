@@ -156,6 +156,7 @@ impl Line {
             .stdout(Stdio::from(slave.try_clone().unwrap()))
             .stderr(Stdio::from(slave))
             .env("TERM", "vt100")
+            .env("PS1", "sh> ")
             .env_remove("LC_ALL")
             .env_remove("LANG");
         // SAFETY: setsid(2) and ioctl(2) may be called between fork and exec.

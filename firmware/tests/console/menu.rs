@@ -180,7 +180,7 @@ fn entry_7_pings_what_is_a_host_and_nothing_else() {
 #[test]
 fn entry_8_is_a_shell_with_a_terminal_as_it_was_and_the_menu_comes_back() {
     let (_machine, mut line) = set_up(&[]);
-    line.answer(MENU, "8").expect("exit leads back to the menu.");
+    line.answer(MENU, "8").expect("exit leads back to the menu.").expect("sh> ");
     line.send("stty -a | tr ' ' '\\n' | grep -x icanon; echo $((40+2))\r").expect("\nicanon").expect("42");
     assert_eq!(line.modes(), (true, true));
     // Ctrl-C is the shell's.
@@ -193,7 +193,7 @@ fn entry_8_is_a_shell_with_a_terminal_as_it_was_and_the_menu_comes_back() {
         .send("exit\r");
     line.answer(MENU, "99").expect("[ERROR] expected one of the numbers above");
     // One that is killed does not take the menu with it.
-    line.answer(MENU, "8").expect("exit leads back").send("kill -9 $$\r").answer(MENU, "0");
+    line.answer(MENU, "8").expect("exit leads back").expect("sh> ").send("kill -9 $$\r").answer(MENU, "0");
     assert!(line.end().success());
 }
 
