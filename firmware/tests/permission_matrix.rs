@@ -107,6 +107,11 @@ fn every_operation_asks_for_its_permission() {
                     let with = ask(Some(format!("ApiKey {only}"))).await;
                     expect("a key with the permission alone", with, !matches!(with, 401 | 403 | 501));
                 }
+                // Nothing that comes over the network will do: the local socket alone serves it.
+                Access::Local => {
+                    let administrator = ask(Some(format!("Bearer {admin}"))).await;
+                    expect("a signed-in administrator", administrator, administrator == 403);
+                }
                 _ => {
                     let with = ask(Some(format!("Bearer {admin}"))).await;
                     expect("a signed-in user", with, !matches!(with, 401 | 403 | 501));
