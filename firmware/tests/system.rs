@@ -73,8 +73,10 @@ fn b03_banners_are_shown_and_limited() {
 #[test]
 fn b04_b05_sshd_listens_on_one_port_and_offers_what_was_asked_for() {
     run(|dir, rig| async move {
-        let wanted = |port: u16, passwords: bool| json!({ "enabled": true, "port": port, "password_auth": passwords,
-            "permit_root_login": true, "force": true });
+        let wanted = |port: u16, passwords: bool| {
+            json!({ "enabled": true, "port": port, "password_auth": passwords,
+            "permit_root_login": true, "force": true })
+        };
         assert!(rig.refused(400, "PUT", "/system/ssh", wanted(0, true)).await.contains("port"));
         let told = rig.ok("PUT", "/system/ssh", wanted(2222, true)).await;
         assert_eq!(told["requires_service_restart"], "sshd");
@@ -88,9 +90,11 @@ fn b04_b05_sshd_listens_on_one_port_and_offers_what_was_asked_for() {
         assert_eq!(lines("PermitRootLogin"), ["PermitRootLogin yes"]);
         rig.ok("PUT", "/system/ssh", wanted(2222, false)).await;
         let text = file(&dir, "etc/ssh/sshd_config");
-        for line in
-            ["PasswordAuthentication no", "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password"]
-        {
+        for line in [
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+        ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
         }
         let shown = rig.get("/system/ssh").await;
@@ -104,7 +108,8 @@ fn b06_the_console_has_known_speeds_and_kinds_and_wants_a_reboot() {
         let before = rig.get("/system/console").await;
         let bad = rig.refused(400, "PUT", "/system/console", json!({ "kind": "dual", "baud": 4242 })).await;
         assert!(bad.contains("baud"), "{bad}");
-        let (status, _) = rig.send("PUT", "/system/console", json!({ "kind": "braille", "baud": 9600 })).await;
+        let (status, _) =
+            rig.send("PUT", "/system/console", json!({ "kind": "braille", "baud": 9600 })).await;
         assert!((400..500).contains(&status), "{status}");
         assert_eq!(rig.get("/system/console").await, before);
         let told = rig.ok("PUT", "/system/console", json!({ "kind": "dual", "baud": 115_200 })).await;
