@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ai;
+mod host;
 mod mail;
 #[path = "../named/mod.rs"]
 mod named;

@@ -1,15 +1,11 @@
 //! The host itself over the API (contract/system.md §1, behaviours 1 to 8): what is stored is in the files of the
 //! simulated machine at once. What needs FreeBSD is listed in FREEBSD.md.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "settings/rig.rs"]
-mod rig;
-
 use std::path::{Path, PathBuf};
 
-use rig::Rig;
 use serde_json::{Value, json};
+
+use crate::rig::Rig;
 
 /// The text of a system file; empty where there is none.
 fn file(dir: &Path, path: &str) -> String {
