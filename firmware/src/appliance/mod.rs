@@ -22,7 +22,7 @@ use crate::apply::url_tables::UrlTables;
 use crate::apply::{Applier, ApplyError};
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
-use crate::config::setup::{Admin, AdminPassword};
+use crate::config::setup::Admin;
 use crate::live::fanout::StreamLimits;
 use crate::live::sources::{DaemonViews, Intrusions, Sources, SystemLog};
 use crate::live::syslog::LogRing;
@@ -219,17 +219,7 @@ impl Appliance {
             CommitError::Refused(error) | CommitError::Store(error) => error,
         })?;
         if let Some(admin) = admin {
-            let new = crate::auth::NewAdmin {
-                username: admin.username,
-                password: match admin.password {
-                    AdminPassword::Plain(text) => crate::auth::AdminPassword::Plain(text),
-                    AdminPassword::Hash(hash) => crate::auth::AdminPassword::Hash(hash),
-                },
-                totp_secret: admin.totp_secret.map(|secret| secret.expose().to_owned()),
-                recovery_codes: admin.recovery_codes.iter().map(|code| code.expose().to_owned()).collect(),
-                require_totp: admin.totp_enabled,
-            };
-            self.app.auth.create_admin(new).await?;
+            self.app.auth.create_admin(admin.into()).await?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::roles::{self, ADMIN, must_cover};
 use super::{Auth, AuthError, Caller, Credential, audit, password, refresh, totp};
+use crate::config::setup;
+pub use crate::config::setup::AdminPassword;
 use crate::config::{AuthSettings, Id, Invalid, Permission, PermissionSet, Secret, Timestamp};
 use crate::store::identity::{Role, User};
 use crate::store::{Author, Draft, Identity};
@@ -41,11 +43,16 @@ pub struct NewAdmin {
     pub require_totp: bool,
 }
 
-#[derive(Debug, Clone)]
-pub enum AdminPassword {
-    Plain(Secret),
-    /// PHC string (Argon2id).
-    Hash(Secret),
+impl From<setup::Admin> for NewAdmin {
+    fn from(admin: setup::Admin) -> Self {
+        Self {
+            username: admin.username,
+            password: admin.password,
+            totp_secret: admin.totp_secret.map(|secret| secret.expose().to_owned()),
+            recovery_codes: admin.recovery_codes.iter().map(|code| code.expose().to_owned()).collect(),
+            require_totp: admin.totp_enabled,
+        }
+    }
 }
 
 /// 1 to 64 of `A-Z a-z 0-9 . _ @ -`, surrounding space taken off.

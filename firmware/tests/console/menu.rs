@@ -199,10 +199,8 @@ fn entry_8_is_a_shell_with_a_terminal_as_it_was_and_the_menu_comes_back() {
 
 #[test]
 fn entries_9_and_10_show_states_and_packets_until_a_key() {
-    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/firewall/captures/session.pcap");
-    let replay: &[&str] =
-        if std::path::Path::new(capture).exists() { &["--replay", capture, "--speed", "0"] } else { &[] };
-    let (_machine, mut line) = set_up(replay);
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/office.pcap");
+    let (_machine, mut line) = set_up(&["--replay", capture, "--speed", "0"]);
     line.answer(MENU, "9").expect("states; the largest:").expect("PROTO FROM");
     // It is shown again by itself.
     line.expect("states; the largest:").send("q");

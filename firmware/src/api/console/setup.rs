@@ -11,8 +11,7 @@ use super::machine::{self, url};
 use crate::api::services_common::note;
 use crate::api::{ApiError, App, Call, Reply};
 use crate::apply::ReplaceError;
-use crate::auth::NewAdmin;
-use crate::config::setup::{Admin, AdminPassword, RootPassword, Setup, answers};
+use crate::config::setup::{RootPassword, Setup, answers};
 use crate::config::{Id, Invalid, Secret, Timestamp, request};
 use crate::platform::fetch::{self, Fetched, Limits, Validators};
 use crate::platform::hardware::Hardware;
@@ -126,7 +125,7 @@ pub async fn set_up(call: Call) -> Result<Reply, ApiError> {
         return Err(Invalid::new("admin_password", "expected it or admin_password_hash").into());
     };
     let name = admin.username.clone();
-    let prepared = app.auth.prepare_admin(new_admin(admin)).await?;
+    let prepared = app.auth.prepare_admin(admin.into()).await?;
     let root = match setup.root_password.take() {
         Some(password) => Some(hashed(password).await?),
         None => None,
@@ -179,19 +178,6 @@ pub async fn set_up(call: Call) -> Result<Reply, ApiError> {
         warnings: all,
     };
     Ok(Reply::created(&done))
-}
-
-fn new_admin(admin: Admin) -> NewAdmin {
-    NewAdmin {
-        username: admin.username,
-        password: match admin.password {
-            AdminPassword::Plain(text) => crate::auth::AdminPassword::Plain(text),
-            AdminPassword::Hash(hash) => crate::auth::AdminPassword::Hash(hash),
-        },
-        totp_secret: admin.totp_secret.map(|secret| secret.expose().to_owned()),
-        recovery_codes: admin.recovery_codes.iter().map(|code| code.expose().to_owned()).collect(),
-        require_totp: admin.totp_enabled,
-    }
 }
 
 /// crypt(3) with SHA-512, as master.passwd(5) takes it. Costs a moment.
