@@ -149,7 +149,7 @@ class Appliance:
             Question(r"^[^\n]*\(Enter = none\): $", [""] * 2),  # GitHub user name, public key
             Question(_PROMPT, [""] * 40),
         ]
-        heard = self.console.answer(questions, until=r"^ +Web UI: (https://\S+)|^\[ERROR\][^\n]*$", timeout=self.seconds(60))
+        heard = self.console.answer(questions, until=r"^ +Web UI: (https://\S+)\s|^\[ERROR\][^\n]*\n", timeout=self.seconds(60))
         if not heard.match.group(1):
             raise Failure(f"the setup fails: {heard.match.group()}")
         self.console.expect(_MENU, timeout=self.seconds(60))

@@ -94,7 +94,8 @@ class Console:
         """Waits for the first text that matches one of the patterns, and passes it.
 
         Of several that match, the one that begins first counts. Patterns match within lines (`^` and `$` are a
-        line's ends). Fails after `timeout` seconds, at the end of the conversation, and on an alarm.
+        line's ends; what has arrived may end within a line, so a text of unknown length is to be closed by `\\n`).
+        Fails after `timeout` seconds, at the end of the conversation, and on an alarm.
         """
         wanted = [re.compile(pattern, re.MULTILINE) for pattern in patterns]
         deadline = time.monotonic() + timeout

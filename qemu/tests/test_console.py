@@ -74,7 +74,7 @@ class Conversation(unittest.TestCase):
         """
         questions = [Question(r"^Password: ", ["a", "b"]), Question(r"^Confirm: ", ["a"]), Question(r"Hostname.*: ", [""])]
         with program(source) as console:
-            heard = console.answer(questions, until=r"done (.*)$", timeout=SOON)
+            heard = console.answer(questions, until=r"done (.*)\n", timeout=SOON)
             self.assertEqual(heard.match.group(1), "['', 'a', 'a', 'b']")
 
     def test_a_question_that_comes_again_is_an_error(self):
