@@ -6,7 +6,11 @@ of the firmware's `console` room.
 
 import contextlib
 import hashlib
+import os
 import re
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
@@ -44,6 +48,14 @@ class Memory:
     total_mib: float
     used_mib: float
     programs: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Login:
+    """What the console shows before it asks who is there, and between the password and the menu."""
+
+    banner: str
+    greeting: str
 
 
 class Appliance:
@@ -188,6 +200,16 @@ class Appliance:
         console.expect(_MENU, timeout=self.seconds(60))
         self._at_shell = False
 
+    def log_in_on_console(self) -> Login:
+        """Logs out, and in again."""
+        self._to_menu()
+        self.console.line("0")
+        banner = self.console.expect(_LOGIN, timeout=self.seconds(60)).before
+        self.console.line("root")
+        self.console.expect(r"[Pp]assword: ?$", timeout=self.seconds(30))
+        self.console.line(ROOT_PASSWORD)
+        return Login(banner, self.console.expect(_MENU, timeout=self.seconds(60)).before)
+
     def _to_shell(self) -> None:
         self._to_menu()
         self.console.line("8")
@@ -219,6 +241,52 @@ class Appliance:
                 programs[found.group(2)] = programs.get(found.group(2), 0) + int(found.group(1)) / 1024
         largest = sorted(programs.items(), key=lambda entry: -entry[1])
         return Memory(total / 2**20, (total - sum(free) * page) / 2**20, largest)
+
+    # SSH, at the forwarded port.
+
+    def ssh_banner(self) -> str:
+        """The first line that the appliance's SSH port says; empty when nothing listens there."""
+        with contextlib.suppress(OSError), \
+                socket.create_connection(("127.0.0.1", self._ssh_port), timeout=self.seconds(10)) as line:
+            return line.makefile("rb").readline(256).decode("ascii", "replace").strip()
+        return ""
+
+    def ssh_methods(self) -> set[str]:
+        """The ways to authenticate that sshd offers root."""
+        done = self._ssh("PreferredAuthentications=none", "true")
+        offered = re.search(r"Permission denied \(([a-z,-]+)\)", done.stderr)
+        if not offered:
+            raise Failure(f"ssh says neither who may enter nor how: {done.stderr}")
+        return set(offered.group(1).split(","))
+
+    def ssh(self, command: str) -> str:
+        """What a command prints that root runs through SSH, with his password."""
+        done = self._ssh("PubkeyAuthentication=no", command)
+        if done.returncode != 0:
+            raise Failure(f"ssh {command}: exit status {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def _ssh(self, option: str, command: str) -> subprocess.CompletedProcess:
+        client = shutil.which("ssh")
+        if client is None:
+            raise Failure("no ssh on this host; install openssh-client")
+        # The password comes from a program: ssh reads it from a terminal or from there. The host key must stay the same.
+        asked = self._directory / "password"
+        asked.write_text(f"#!/bin/sh\necho '{ROOT_PASSWORD}'\n")
+        asked.chmod(0o700)
+        return subprocess.run(
+            [client, "-F", "none", "-p", str(self._ssh_port), "-o", "StrictHostKeyChecking=accept-new",
+             "-o", f"UserKnownHostsFile={self._directory / 'known_hosts'}", "-o", "IdentityAgent=none",
+             "-o", f"ConnectTimeout={self.seconds(20):.0f}", "-o", "NumberOfPasswordPrompts=1", "-o", option,
+             "root@127.0.0.1", command],
+            env={**os.environ, "SSH_ASKPASS": str(asked), "SSH_ASKPASS_REQUIRE": "force"}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=self.seconds(60))
+
+    @property
+    def _ssh_port(self) -> int:
+        if self.machine.ssh_port is None:
+            raise Failure("the machine forwards no port to sshd")
+        return self.machine.ssh_port
 
     # The API.
 

@@ -20,8 +20,9 @@ from pathlib import Path
 LAN = "192.168.1.0/24"
 APPLIANCE = "192.168.1.1"
 HOST_ON_LAN = "192.168.1.254"
-# This host as seen from the WAN (QEMU's user network).
+# This host as seen from the WAN (QEMU's user network), and the network that the WAN's router announces.
 HOST_ON_WAN = "10.0.2.2"
+WAN_IPV6 = "2001:db8:a1f0::/64"
 
 API_PORT = 8080
 SSH_PORT = 22
@@ -115,9 +116,10 @@ class Machine:
         if self.snapshot:
             drive += ",snapshot=on"
         arguments += ["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"]
-        for number, (name, network) in enumerate((("wan", "user"), ("lan", self._lan())), start=1):
+        wan = f"user,id=wan,ipv6-net={WAN_IPV6}"
+        for number, (name, network) in enumerate((("wan", wan), ("lan", self._lan())), start=1):
             arguments += [
-                "-netdev", f"{network},id={name}" if network == "user" else network,
+                "-netdev", network,
                 "-device", f"{self.cards.device},netdev={name},mac=52:54:00:a1:f0:{number:02x}",
             ]
         arguments += console

@@ -41,7 +41,7 @@ class CommandLine(unittest.TestCase):
         command = a_machine(api_port=8443, ssh_port=2222).command([])
         networks = [value for option, value in zip(command, command[1:]) if option == "-netdev"]
         self.assertEqual(networks, [
-            "user,id=wan",
+            "user,id=wan,ipv6-net=2001:db8:a1f0::/64",
             "user,id=lan,net=192.168.1.0/24,host=192.168.1.254,restrict=on,ipv6=off,"
             "hostfwd=tcp:127.0.0.1:8443-192.168.1.1:8080,hostfwd=tcp:127.0.0.1:2222-192.168.1.1:22"])
         cards = [value for value in command if "netdev=" in value]

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::line::Machine;
+use crate::machine::Machine;
 use crate::{MENU, QUESTIONS};
 
 /// A document's rows of one collection.

@@ -4,7 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::line::{Line, Machine, file};
+use crate::machine::{Machine, file};
+use crate::terminal::Line;
 
 fn ran(mut command: Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::line::Machine;
+use crate::machine::Machine;
 use crate::process::soon;
 use crate::{MENU, QUESTIONS};
 

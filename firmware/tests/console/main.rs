@@ -6,13 +6,15 @@
 
 #[path = "../process/mod.rs"]
 mod process;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 #[path = "../wire/mod.rs"]
 mod wire;
 
 mod dialogue;
 mod files;
 mod leaving;
-mod line;
+mod machine;
 mod menu;
 
 /// Questions and good answers of a machine with two cards, up to the one before the summary.

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::line::{Line, Machine, file};
+use crate::machine::{Machine, file};
 use crate::process::soon;
+use crate::terminal::Line;
 use crate::{MENU, QUESTIONS};
 
 fn set_up(options: &[&str]) -> (Machine, Line) {
@@ -143,6 +144,9 @@ fn entries_5_and_6_ask_before_the_power_switch() {
     line.answer(MENU, "5").answer("Power off now? [y/N]: ", "").expect(MENU);
     line.answer("", "6").answer("Reboot now? [y/N]: ", "n").expect(MENU);
     assert!(!log.exists());
+    // One that is to come later is no reason to wait for it.
+    assert_eq!(machine.local("POST", "/updates/reboot", json!({})).0, 200);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("reboot +1"));
     line.answer("", "6").answer("Reboot now? [y/N]: ", "y").expect("[OK] reboot");
     line.expect(MENU);
     assert!(std::fs::read_to_string(&log).unwrap().contains("reboot now"));

@@ -76,11 +76,7 @@ impl Rig {
     }
     /// Has the appliance look for releases there.
     pub async fn look_at(&self, server: &Server) {
-        let window = json!({
-            "enabled": false, "day_of_week": "Sunday", "time": "03:00", "auto_check": true, "auto_install": false,
-            "auto_reboot": false, "release_url": server.url("/latest"),
-        });
-        let (status, body) = self.client.put("/updates/schedule").bearer("all").json(window).await;
+        let (status, body) = self.client.put("/updates/schedule").bearer("all").json(schedule(server)).await;
         assert_eq!(status, 200, "{body}");
     }
     pub async fn history(&self) -> Vec<(String, String, String)> {
@@ -131,4 +127,12 @@ pub fn form(parts: &[(&str, bool, &[u8])]) -> (String, Vec<u8>) {
     }
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     (format!("multipart/form-data; boundary={boundary}"), body)
+}
+
+/// A schedule that looks for releases at a server, and does nothing by itself.
+pub fn schedule(server: &Server) -> Value {
+    json!({
+        "enabled": false, "day_of_week": "Sunday", "time": "03:00", "auto_check": true, "auto_install": false,
+        "auto_reboot": false, "release_url": server.url("/latest"),
+    })
 }

@@ -12,27 +12,27 @@ use crate::process::{Sandbox, text};
 use crate::rig::{form, own};
 use crate::wire::{Answer, Wire};
 
-struct Machine {
-    dir: tempfile::TempDir,
+pub struct Machine {
+    pub dir: tempfile::TempDir,
     signer: Signer,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let signer = Signer::new();
         std::fs::create_dir(dir.path().join("state")).unwrap();
         std::fs::write(dir.path().join("state/release.keys"), signer.public()).unwrap();
         Self { dir, signer }
     }
-    fn state(&self) -> std::path::PathBuf {
+    pub fn state(&self) -> std::path::PathBuf {
         self.dir.path().join("state")
     }
     fn start(&self) -> Sandbox {
         let address = self.dir.path().join("address");
         Sandbox::start(&self.state(), &["--slot-mib", "8", "--address-file", address.to_str().unwrap()])
     }
-    fn package(&self, version: &str, seed: u64, length: usize) -> Vec<u8> {
+    pub fn package(&self, version: &str, seed: u64, length: usize) -> Vec<u8> {
         Package::new(version, &noise(seed, length)).signed(&self.signer).bytes()
     }
 }
@@ -46,7 +46,7 @@ fn upload(sandbox: &Sandbox, token: &str, package: &[u8], restart: bool) -> Answ
 }
 
 /// Asks, as the web UI does, until the appliance answers and what it says is as wished.
-fn until(sandbox: &Sandbox, token: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+pub fn until(sandbox: &Sandbox, token: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let begun = Instant::now();
     loop {
         let asked = std::net::TcpStream::connect_timeout(&sandbox.address, Duration::from_secs(2)).is_ok();

@@ -13,8 +13,8 @@ use crate::apply::Pending;
 use crate::apply::services::Wish;
 use crate::config::setup::{TuningItem, answers, moves};
 use crate::config::{Config, InterfaceName, Invalid, ServiceKind, System};
-use crate::platform::Power;
 use crate::platform::hardware::{Hardware, Nic};
+use crate::platform::{Power, Scheduled};
 use crate::store::Draft;
 
 /// What the header of the menu and the dialogue's questions are made of.
@@ -358,7 +358,15 @@ pub async fn power(call: Call) -> Result<Reply, ApiError> {
     };
     noted(&call, power.word()).await?;
     let platform = call.app.platform.clone();
-    let done = blocking::unblock(move || platform.power(power, std::time::Duration::ZERO)).await;
+    let done = blocking::unblock(move || {
+        let now = || platform.power(power, std::time::Duration::ZERO);
+        match now()? {
+            Scheduled::Now => Ok(Scheduled::Now),
+            // Whoever is at the console means now, whatever was to come later.
+            Scheduled::Already => platform.cancel_power().and_then(|_| now()),
+        }
+    })
+    .await;
     done.map_err(|error| ApiError::new(500, error.to_string()))?;
     Ok(Reply::message(format!("{}: on its way", power.word())))
 }

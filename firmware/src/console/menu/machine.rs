@@ -119,7 +119,7 @@ impl Menu {
         Ok(())
     }
 
-    /// The firmware first; FreeBSD itself is part of the firmware's image, which the second answer says.
+    /// FreeBSD itself is part of the firmware's image: there is one question for both.
     pub(super) fn update(&mut self) -> Result<(), Left> {
         let checked: Value = match self.client.post("/updates/aifw/check", &json!({})) {
             Ok(checked) => checked,
@@ -131,34 +131,25 @@ impl Menu {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("unknown").to_owned();
         let (current, latest) = (text(&checked, "current_version"), text(&checked, "latest_version"));
         self.terminal.line(format_args!("  This version: {current}\n  Latest:       {latest}"));
-        let newer = checked["update_available"].as_bool().unwrap_or(false);
-        if newer && self.terminal.yes_no("Install it?", false)? {
-            self.terminal.line("Downloading and verifying ...");
-            match self.client.post::<Value>("/updates/aifw/install", &json!({})) {
-                Ok(done) => {
-                    self.terminal.ok(text(&done, "message"));
-                    if done["restart_required"].as_bool().unwrap_or(false) {
-                        self.power("It is in use after a reboot. Reboot now?", "reboot")?;
-                    }
-                }
-                Err(error) => self.terminal.error(error),
-            }
+        if !checked["update_available"].as_bool().unwrap_or(false) {
+            // What it finds for FreeBSD is said too: nothing, or that it comes with the next version.
+            let answer = self.client.post("/updates/check", &json!({}));
+            self.told(answer);
             return Ok(());
         }
-        let answer = self.client.post("/updates/check", &json!({}));
-        self.told(answer);
-        let status: Value = match self.client.get("/updates/status") {
-            Ok(status) => status,
-            Err(error) => {
-                self.terminal.error(error);
-                return Ok(());
+        if !self.terminal.yes_no("Install it, with its FreeBSD?", false)? {
+            self.terminal.ok("Nothing was changed.");
+            return Ok(());
+        }
+        self.terminal.line("Downloading and verifying ...");
+        match self.client.post::<Value>("/updates/aifw/install", &json!({})) {
+            Ok(done) => {
+                self.terminal.ok(text(&done, "message"));
+                if done["restart_required"].as_bool().unwrap_or(false) {
+                    self.power("It is in use after a reboot. Reboot now?", "reboot")?;
+                }
             }
-        };
-        let packages = status["pending_pkg_count"].as_u64().unwrap_or(0);
-        let waits = packages > 0 || status["pending_os_updates"].as_bool().unwrap_or(false);
-        if waits && self.terminal.yes_no("Install updates of the operating system?", false)? {
-            let answer = self.client.post("/updates/install", &json!({}));
-            self.told(answer);
+            Err(error) => self.terminal.error(error),
         }
         Ok(())
     }
