@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -78,6 +78,12 @@ class Appliance:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._end()
+
+    def with_disks(self, disk: Path, second: Path | None = None) -> "Appliance":
+        """Another appliance in a machine like this one, with other disks; only one of the two may be on."""
+        other = Appliance(replace(self.machine, disk=disk, second_disk=second), self._directory, self._logs)
+        other._log = self._log
+        return other
 
     @property
     def console(self) -> Console:
@@ -229,6 +235,26 @@ class Appliance:
         self.console.answer(questions, until=_GOES_DOWN, timeout=self.seconds(90))
         self._at_shell = False
         self.first_question()
+
+    def install_to(self, disk: str) -> None:
+        """Leaves the first boot's dialogue, and installs to another disk by the menu's entry; the machine reboots."""
+        self.first_question()
+        console = self.console
+        console.send("\x03")
+        console.expect(_MENU, timeout=self.seconds(30))
+        console.line("14")
+        console.expect(r"^Install to which disk: $", timeout=self.seconds(30))
+        console.line("nosuch9")
+        console.expect(r"^Install to which disk: $", timeout=self.seconds(30))
+        console.line(disk)
+        console.expect(r"will be destroyed\. Continue\? \[y/N\]: $", timeout=self.seconds(30))
+        console.line("y")
+        heard = console.expect(rf"{disk} holds the appliance\.[^\n]*\n", r"^\[ERROR\][^\n]*\n", timeout=self.seconds(300))
+        if heard.index == 1:
+            raise Failure(heard.match.group().strip())
+        console.expect(r"^Enter reboots[^\n]*: $", timeout=self.seconds(30))
+        console.line()
+        console.expect(_GOES_DOWN, timeout=self.seconds(90))
 
     def memory(self) -> Memory:
         """The memory in use."""

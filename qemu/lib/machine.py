@@ -87,6 +87,7 @@ class Machine:
     disk: Path
     disk_format: str = "raw"
     snapshot: bool = False
+    second_disk: Path | None = None
     firmware: Firmware = Firmware.UEFI
     variables: Path | None = None
     cards: Card = Card.VIRTIO
@@ -116,6 +117,9 @@ class Machine:
         if self.snapshot:
             drive += ",snapshot=on"
         arguments += ["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"]
+        if self.second_disk:
+            arguments += ["-drive", f"if=none,id=second,format=raw,file={_escaped(self.second_disk)}",
+                          "-device", "virtio-blk-pci,drive=second,bootindex=1"]
         wan = f"user,id=wan,ipv6-net={WAN_IPV6}"
         for number, (name, network) in enumerate((("wan", wan), ("lan", self._lan())), start=1):
             arguments += [
@@ -139,6 +143,11 @@ class Machine:
     def interface(self, number: int) -> str:
         """What FreeBSD calls a network card: 0 the WAN's, 1 the LAN's."""
         return f"{self.cards.driver}{number}"
+
+    @staticmethod
+    def disk_name(number: int) -> str:
+        """What FreeBSD calls a disk: 0 the one that boots, 1 the second."""
+        return f"vtbd{number}"
 
     def with_ports(self, api: int, ssh: int | None) -> "Machine":
         """The same machine, with these ports of this host forwarded."""
