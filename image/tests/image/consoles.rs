@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 const LOCKED: &str = "# accounts\nroot:*:0:0::0:0:Administrator:/root:/usr/local/sbin/aifw-console\n";
 const WITH_PASSWORD: &str = "root:$6$salt$hash:0:0::0:0:Administrator:/root:/usr/local/sbin/aifw-console\n";
 const NEW: &str = "HTTP/1.0 200 OK\r\n\r\n{\"configured\":false,\"hostname\":\"aifw\"}";
-const SET_UP: &str = "HTTP/1.0 200 OK\r\n\r\n{\"configured\":true,\"hostname\":\"aifw\"}";
+const SET_UP: &str = "HTTP/1.0 200 OK\r\n\r\n{\"configured\":true,\"url\":\"https://192.168.1.1:8080/\"}";
+const STARTS: &str = "HTTP/1.0 200 OK\r\n\r\n{\"configured\":true,\"url\":null}";
 
 /// A script of the overlay, its programs replaced by those of a directory.
 struct Script {
@@ -26,7 +27,8 @@ impl Script {
             .replace("/usr/bin/login", &here("login"))
             .replace("/usr/local/sbin/aifw", &here("aifw"))
             .replace("/bin/sh\n", &format!("{}\n", here("shell")))
-            .replace("/etc/master.passwd", &here("master.passwd"));
+            .replace("/etc/master.passwd", &here("master.passwd"))
+            .replace("/var/run/aifw-started", &here("started"));
         // The first line is the interpreter's, whatever has been replaced in it.
         let script = Self { dir };
         script.program("script", text.split_once('\n').unwrap().1);
@@ -117,6 +119,25 @@ fn a_root_with_a_password_is_asked_for_it_whatever_the_firmware_does() {
     script.file("master.passwd", WITH_PASSWORD);
     script.file("answer", NEW);
     assert_eq!(script.told(), "login -p\n");
+}
+
+#[test]
+fn the_first_prompt_after_a_boot_comes_after_the_lines_about_the_start() {
+    let pauses = |script: &Script| {
+        fs::read_to_string(script.dir.path().join("sleep.log")).unwrap_or_default().lines().count()
+    };
+    let script = Script::new("usr/local/libexec/aifw-login");
+    script.file("master.passwd", WITH_PASSWORD);
+    script.file("answer", STARTS);
+    script.file("later", SET_UP);
+    assert_eq!((script.told().as_str(), pauses(&script)), ("login -p\n", 1));
+    // Once: later prompts are there at once, whatever the firmware does.
+    script.file("answer", STARTS);
+    assert_eq!((script.told().as_str(), pauses(&script)), ("login -p\n", 1));
+    // One that does not come up keeps nobody out.
+    let script = Script::new("usr/local/libexec/aifw-login");
+    script.file("master.passwd", WITH_PASSWORD);
+    assert_eq!((script.told().as_str(), pauses(&script)), ("login -p\n", 30));
 }
 
 #[test]

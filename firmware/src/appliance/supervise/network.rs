@@ -76,8 +76,9 @@ impl Network {
         match outcome {
             Ok((server, digest)) => {
                 let address = server.addresses().first().copied().unwrap_or(wanted);
-                self.app.local.set_reached(Reached { tls: true, address, certificate: digest });
+                // In this order: a console that waits for the start asks for a login then.
                 self.report.ok(&format!("API and web UI on https://{address}"));
+                self.app.local.set_reached(Reached { tls: true, address, certificate: digest });
                 if let Some(old) = self.server.replace(server) {
                     blocking::unblock(move || old.shutdown(GRACE)).detach();
                 }
