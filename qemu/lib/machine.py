@@ -38,6 +38,10 @@ UEFI_FIRMWARE = (
     ("/usr/local/share/qemu/edk2-x86_64-code.fd", "/usr/local/share/qemu/edk2-i386-vars.fd"),  # macOS, FreeBSD
 )
 
+# Without AVX: QEMU's emulation (10.0.2 for one) loads 32 bytes where VINSERTI128 has 16 of them, so that programs which
+# use it, such as sshd by OpenSSL, die of signal 11 when the 16 bytes are a page's last ones.
+EMULATED_PROCESSOR = "Westmere"
+
 # The best first.
 ACCELERATORS = ("kvm", "hvf", "tcg")
 
@@ -183,7 +187,7 @@ def find_acceleration(qemu: str, wanted: str | None = None) -> Acceleration:
         if wanted not in (None, name) or (name == "kvm" and not _has_kvm()):
             continue
         if name == "tcg" or _starts(qemu, name):
-            return Acceleration(name, "max")
+            return Acceleration(name, EMULATED_PROCESSOR if name == "tcg" else "max")
     raise MachineError(f"the accelerator {wanted} does not work on this host")
 
 

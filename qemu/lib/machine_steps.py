@@ -71,11 +71,13 @@ class MachineSteps:
         """Each pattern is on a line of ifconfig's output for the interface."""
         shown = self.ifconfig(name)
         for pattern in patterns:
-            expect(re.search(pattern, shown), f"ifconfig {name} has no {pattern!r}:\n{shown}")
+            expect(re.search(pattern, shown, re.MULTILINE), f"ifconfig {name} has no {pattern!r}:\n{shown}")
 
     def kernel_routes(self, family: str = "inet", fib: int = 0) -> dict[str, str]:
         """Destination and gateway of netstat(1)'s routing table."""
-        said = json.loads(self.box.shell(f"netstat -rn -f {family} -F {fib} --libxo json"))
+        # netstat takes `-F 0` for a mistake on some machines: strtol(3) leaves errno as it was.
+        table = f"-F {fib}" if fib else ""
+        said = json.loads(self.box.shell(f"netstat -rn -f {family} {table} --libxo json"))
         families = said["statistics"]["route-information"]["route-table"]["rt-family"]
         return {entry["destination"]: entry["gateway"] for table in families for entry in table["rt-entry"]}
 
@@ -134,7 +136,7 @@ class MachineSteps:
         self.has(self.lan, rf"mtu {MTU}", rf"description: {DESCRIPTION}$", rf"inet6 {LAN_IPV6} prefixlen 64",
                  rf"inet {APPLIANCE} netmask 0xffffff00")
         shown = self.ifconfig(self.lan)
-        expect(len(re.findall(r"\tinet ", shown)) == 1, f"not exactly one IPv4 address:\n{shown}")
+        expect(len(re.findall(r"^\s+inet ", shown, re.MULTILINE)) == 1, f"not exactly one IPv4 address:\n{shown}")
         expect(self.kernel_routes().get("default") == HOST_ON_WAN, f"routes: {self.kernel_routes()}")
 
     def vlans(self) -> None:

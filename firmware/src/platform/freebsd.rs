@@ -132,10 +132,15 @@ impl FreeBsd {
         self.folder.as_ref().map_or_else(|| path.to_path_buf(), |folder| folder.join(name))
     }
 
-    /// The kernel's routing table.
+    /// The kernel's routing table. netstat may take `-F 0` for a mistake: it asks errno whether strtol(3) failed, which
+    /// holds what failed before. 0 is what it shows by itself.
     fn table(&self, fib: u32) -> Result<Vec<KernelRoute>, PlatformError> {
-        let table: routes::Table =
-            self.ask_json("/usr/bin/netstat", &["-r", "-n", "-F", &fib.to_string()])?;
+        let number = fib.to_string();
+        let arguments = match fib {
+            0 => &["-r", "-n"][..],
+            _ => &["-r", "-n", "-F", &number],
+        };
+        let table: routes::Table = self.ask_json("/usr/bin/netstat", arguments)?;
         Ok(table.lines())
     }
 

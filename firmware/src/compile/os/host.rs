@@ -114,6 +114,9 @@ pub fn host_settings(config: &Config) -> HostSettings {
     // An imported document may say anything; what is no name is none.
     let hostname = Some(system.fqdn()).filter(|name| answers::domain(name).is_ok()).unwrap_or_default();
     let file = |path, text| HostFile { path, text, mode: 0o644 };
+    let tunables = entries("loader");
+    // Of what the loader is told, the kernel takes this one while it runs, too: no route has to wait for a reboot.
+    let fibs = tunables.iter().find(|entry| entry.name == FIBS).cloned();
     HostSettings {
         files: vec![
             file("/etc/hosts", hosts(&hostname, system)),
@@ -127,13 +130,16 @@ pub fn host_settings(config: &Config) -> HostSettings {
             .unwrap_or_default(),
         timezone: system.timezone.clone(),
         console: system.console.clone(),
-        tunables: entries("loader"),
-        sysctls: entries("sysctl"),
+        sysctls: entries("sysctl").into_iter().chain(fibs).collect(),
+        tunables,
         modules: named("module").map(|entry| entry.key.clone()).collect(),
         offloading: named("interface").map(|entry| (entry.key.clone(), flags(&entry.value))).collect(),
         root_password_hash: system.root_password_hash.clone(),
     }
 }
+
+/// Routing tables of the kernel: they can become more while it runs, never fewer.
+pub const FIBS: &str = "net.fibs";
 
 /// Flags of ifconfig(8) that a tuning entry of a network card may hold.
 const OFFLOADING: [&str; 12] = [

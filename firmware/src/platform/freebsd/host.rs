@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{FreeBsd, LIMIT};
 use crate::atomic;
-use crate::compile::os::host::{BootMethod, HostSettings, Sysctl};
+use crate::compile::os::host::{BootMethod, FIBS, HostSettings, Sysctl};
 use crate::platform::PlatformError;
 use crate::platform::system::{HostFacts, HostStep, Power, Scheduled, shutdown_time, write_files};
 
@@ -109,7 +109,11 @@ fn set_sysctls(machine: &FreeBsd, wanted: &[Sysctl]) -> Result<bool, PlatformErr
     let values = super::sysctl::Values::read(&text);
     let mut changed = false;
     let mut refused = Vec::new();
-    for item in wanted.iter().filter(|item| values.text(&item.name) != item.value) {
+    let in_force = |item: &Sysctl| {
+        let more = item.name == FIBS && values.number(FIBS) >= item.value.parse().unwrap_or(u64::MAX);
+        more || values.text(&item.name) == item.value
+    };
+    for item in wanted.iter().filter(|item| !in_force(item)) {
         match machine.ask("/sbin/sysctl", &[&format!("{}={}", item.name, item.value)]) {
             Ok(_) => changed = true,
             Err(PlatformError::Tool { reason, .. }) => refused.push(format!("{}: {reason}", item.name)),

@@ -139,7 +139,7 @@ fn tuning_goes_to_the_kernel_or_the_loader_and_nothing_can_be_slipped_in() {
     };
     let settings = host_settings(&config);
     let sysctl = |name: &str, value: &str| Sysctl { name: name.into(), value: value.into() };
-    assert_eq!(settings.sysctls, [sysctl("net.inet.ip.forwarding", "1")]);
+    assert_eq!(settings.sysctls, [sysctl("net.inet.ip.forwarding", "1"), sysctl("net.fibs", "16")]);
     assert_eq!(settings.tunables, [sysctl("net.fibs", "16")]);
     assert_eq!(settings.modules, ["aesni"]);
     assert_eq!(settings.offloading, [("em0".to_owned(), vec!["-tso".to_owned(), "-lro".to_owned()])]);
