@@ -65,11 +65,11 @@ class Api:
         """PUT, the JSON of a 2xx answer."""
         return self.request("PUT", path, body)
 
-    def request(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
         """Any request with a JSON body or none; an error status is an `ApiError` with the API's own words."""
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
-        return _parse(method, path, *self._exchange(method, path, data, headers, self._timeout))
+        return _parse(method, path, *self._exchange(method, path, data, headers, timeout or self._timeout))
 
     def upload(self, path: str, file: Path, fields: dict[str, str], timeout: float) -> Any:
         """POST of multipart/form-data: the file as `tarball`, then the fields."""

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use super::{ServiceError, files};
 use crate::atomic;
 use crate::compile::os::host::{HOST_KEYS, SshPlaces, SshSettings};
+use crate::config::Timestamp;
 use crate::supervisor::{Listening, Probe, ServiceSpec, Supervisor, SupervisorError};
 use crate::tool::Tool;
 
@@ -23,6 +24,11 @@ const KEYGEN: Duration = Duration::from_secs(120);
 const CHECK: Duration = Duration::from_secs(20);
 /// From HUP to listening again.
 const TAKES_UP: Duration = Duration::from_secs(10);
+
+/// What it says on standard error when it does, one line for each address.
+const LISTENS: &str = "Server listening on ";
+/// So many of its last lines are looked at.
+const SAID: usize = 20;
 
 /// The SSH daemon of this machine.
 pub struct Sshd {
@@ -49,6 +55,12 @@ impl Programs {
     pub fn of_freebsd() -> Self {
         Self::At { sshd: "/usr/sbin/sshd".into(), keygen: "/usr/bin/ssh-keygen".into() }
     }
+}
+
+/// Why it does not listen as it was told to, and what it said since.
+struct NotUp {
+    reason: String,
+    last_lines: Vec<String>,
 }
 
 impl Sshd {
@@ -81,13 +93,55 @@ impl Sshd {
         self.supervisor.define(self.spec(sshd, listening));
         if alive {
             // It starts itself anew, with the same process number; sessions are processes of their own.
+            let asked = Timestamp::now();
             self.supervisor.signal(NAME, Signal::SIGHUP).map_err(ServiceError::Supervisor)?;
-            listens_within(&listening, TAKES_UP).await?;
+            if let Err(failed) = self.listens_anew(asked, &listening).await {
+                return Err(self.back_to(running.as_ref(), sshd, failed).await);
+            }
         } else {
             self.supervisor.start(NAME).await.map_err(ServiceError::Supervisor)?;
         }
         *running = Some(wanted.clone());
         Ok(())
+    }
+
+    /// The one of before listens until it has heard the signal, and drops whoever comes then: what counts is that the
+    /// new one says it listens.
+    async fn listens_anew(&self, asked: Timestamp, listening: &Listening) -> Result<(), NotUp> {
+        let pid = || self.supervisor.status(NAME).ok().and_then(|status| status.pid);
+        let before = pid();
+        let end = Instant::now() + TAKES_UP;
+        loop {
+            let lines = self.supervisor.log(NAME, SAID).unwrap_or_default();
+            let mut since = lines.iter().filter(|said| said.at >= asked);
+            let reason = match since.any(|said| said.line.contains(LISTENS)) {
+                false => "it does not say that it listens".to_owned(),
+                true => match listening.probe().await {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => reason,
+                },
+            };
+            let ended = pid() != before;
+            if ended || Instant::now() > end {
+                let reason = if ended { "it ended".to_owned() } else { reason };
+                let since = lines.into_iter().filter(|said| said.at >= asked);
+                return Err(NotUp { reason, last_lines: since.map(|said| said.line).collect() });
+            }
+            async_io::Timer::after(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The way in stays open: it runs with its configuration of before.
+    async fn back_to(&self, before: Option<&SshSettings>, sshd: &Path, failed: NotUp) -> ServiceError {
+        let NotUp { reason, last_lines } = failed;
+        let mut rolled_back = false;
+        if let Some(before) = before.cloned() {
+            let (places, programs, port) = (self.places.clone(), self.programs.clone(), before.port);
+            let installed = blocking::unblock(move || install(&places, &programs, &before)).await;
+            self.supervisor.define(self.spec(sshd, Listening(self.address(port))));
+            rolled_back = installed.is_ok() && self.supervisor.restart(NAME).await.is_ok();
+        }
+        ServiceError::NotReady { service: NAME, reason, last_lines, rolled_back }
     }
 
     fn address(&self, port: u16) -> SocketAddr {
@@ -99,22 +153,6 @@ impl Sshd {
         let mut spec = ServiceSpec::new(NAME, program).arg("-D").arg("-e").arg("-f").arg(&self.places.config);
         spec.readiness = Arc::new(listening);
         spec
-    }
-}
-
-async fn listens_within(listening: &Listening, limit: Duration) -> Result<(), ServiceError> {
-    let end = Instant::now() + limit;
-    loop {
-        match listening.probe().await {
-            Ok(()) => return Ok(()),
-            Err(reason) if Instant::now() > end => {
-                let (service, last_lines) = ("sshd", Vec::new());
-                return Err(ServiceError::NotReady { service, reason, last_lines, rolled_back: false });
-            }
-            Err(_) => {
-                async_io::Timer::after(Duration::from_millis(50)).await;
-            }
-        }
     }
 }
 
@@ -186,3 +224,6 @@ pub fn check(sshd: &Path, config: &Path) -> Result<(), ServiceError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,11 +139,18 @@ impl Job<'_> {
             RouteStep::Add(route) => {
                 let command = plan::add(&route);
                 let mut outcome = self.try_run(&command);
-                let link = link_of(&route, wanted).filter(|_| outcome.is_err());
-                if let Some(link) = link {
-                    // Whether the gateway's route could be made shows in the next line.
-                    self.try_run(&plan::add_gateway(&route, link.as_str())).ok();
-                    outcome = self.try_run(&command);
+                match (&outcome, link_of(&route, wanted)) {
+                    (Ok(_), _) => {}
+                    (Err(_), Some(link)) => {
+                        // Whether the gateway's route could be made shows in the next line.
+                        self.try_run(&plan::add_gateway(&route, link.as_str())).ok();
+                        outcome = self.try_run(&command);
+                    }
+                    // The kernel's own words are "Invalid argument".
+                    (Err(reason), None) => {
+                        outcome =
+                            Err(format!("{} is in no network of an interface ({reason})", route.gateway));
+                    }
                 }
                 self.note(&command.what, command.interface, outcome);
             }

@@ -200,6 +200,18 @@ fn b12_a_gateway_that_its_table_does_not_know_is_put_on_its_link() {
 }
 
 #[test]
+fn b11_a_gateway_in_no_network_is_said_to_be_in_none() {
+    let bench = Bench::new();
+    let mut config = with_dhcp();
+    let route = json!({"destination": "198.18.0.0/15", "gateway": "9.9.9.9"});
+    let request: crate::config::route::RouteRequest = serde_json::from_value(route).unwrap();
+    config.static_routes.insert(request.create(Timestamp::UNIX_EPOCH, &config).unwrap());
+    let report = bench.machine.configure_network(&settings(&config));
+    let problems: Vec<String> = report.problems().collect();
+    assert!(problems[0].contains("9.9.9.9 is in no network of an interface"), "{problems:?}");
+}
+
+#[test]
 fn what_cannot_be_done_is_told_and_stops_nothing_else() {
     let bench = Bench::new();
     let mut config = with_dhcp();
