@@ -26,6 +26,8 @@ WAN_IPV6 = "2001:db8:a1f0::/64"
 
 API_PORT = 8080
 SSH_PORT = 22
+DNS_PORT = 53
+PROXY_PORT = 8081
 
 # Where distributions put the UEFI firmware of a PC: code, and the template of its variables.
 UEFI_FIRMWARE = (
@@ -99,6 +101,8 @@ class Machine:
     processors: int = 2
     api_port: int | None = None
     ssh_port: int | None = None
+    # Further TCP ports of this host, each with the appliance's that it leads to.
+    ports: tuple[tuple[int, int], ...] = ()
     video: bool = False
 
     def command(self, console: list[str], monitor: Path | None = None) -> list[str]:
@@ -139,7 +143,7 @@ class Machine:
     def _lan(self) -> str:
         # restrict: what the appliance sends out on its LAN goes nowhere; only the forwarded ports cross.
         network = f"user,id=lan,net={LAN},host={HOST_ON_LAN},restrict=on,ipv6=off"
-        for port, target in ((self.api_port, API_PORT), (self.ssh_port, SSH_PORT)):
+        for port, target in ((self.api_port, API_PORT), (self.ssh_port, SSH_PORT), *self.ports):
             if port is not None:
                 network += f",hostfwd=tcp:127.0.0.1:{port}-{APPLIANCE}:{target}"
         return network
@@ -147,6 +151,13 @@ class Machine:
     def interface(self, number: int) -> str:
         """What FreeBSD calls a network card: 0 the WAN's, 1 the LAN's."""
         return f"{self.cards.driver}{number}"
+
+    def port_to(self, target: int) -> int:
+        """This host's port that leads to one of the appliance's."""
+        for port, known in self.ports:
+            if known == target:
+                return port
+        raise MachineError(f"no port of this host leads to the appliance's {target}")
 
     @staticmethod
     def disk_name(number: int) -> str:

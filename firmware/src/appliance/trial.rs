@@ -1,12 +1,13 @@
 //! The first boot of a new firmware: its signs of health are looked for until all are there, or the time is over
 //! (`update::trial`). Called once by what has started the appliance, as soon as it listens.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::App;
+use crate::supervisor::from_here;
 use crate::update::health::{self, Signs};
 use crate::update::place::Directory;
 use crate::update::state::{Phase, State};
@@ -78,12 +79,7 @@ async fn signs(app: &Arc<App>, doors: &Doors, loaded: &Result<(), String>) -> Si
 /// connection is enough.
 fn answers(doors: &Doors) -> Result<(), String> {
     for address in &doors.addresses {
-        let host = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        TcpStream::connect_timeout(&SocketAddr::new(host, address.port()), CONNECT)
+        TcpStream::connect_timeout(&from_here(*address), CONNECT)
             .map_err(|error| format!("{address}: {error}"))?;
     }
     doors.socket.as_deref().map_or(Ok(()), asked)

@@ -17,7 +17,7 @@ pub use log::LogLine;
 pub use reaper::become_reaper;
 pub use service::{State, Status};
 pub use spec::{
-    Backoff, Limits, Listening, Liveness, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started,
+    Backoff, Limits, Listening, Liveness, Probe, RestartPolicy, ServiceSpec, SocketOpen, Started, from_here,
 };
 
 use nix::sys::signal::Signal;

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +19,17 @@ pub trait Probe: Send + Sync {
     }
 }
 
+/// Where this machine itself reaches what listens at an address: one that listens everywhere listens here, too.
+/// (Linux takes 0.0.0.0 for the loopback address; FreeBSD 15 says that there is no route to it.)
+pub fn from_here(listening: SocketAddr) -> SocketAddr {
+    let host = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(host, listening.port())
+}
+
 /// Ready when something listens there.
 #[derive(Debug, Clone, Copy)]
 pub struct Listening(pub SocketAddr);
@@ -27,7 +38,7 @@ impl Probe for Listening {
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
         let address = self.0;
         Box::pin(async move {
-            let connected = async_io::Async::<std::net::TcpStream>::connect(address).await;
+            let connected = async_io::Async::<std::net::TcpStream>::connect(from_here(address)).await;
             connected.map(drop).map_err(|error| format!("{address}: {error}"))
         })
     }
@@ -187,5 +198,23 @@ impl ServiceSpec {
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_reached_at_the_loopback_address() {
+        for (listening, reached) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.168.1.1:80", "192.168.1.1:80"),
+            ("[fd00::1]:80", "[fd00::1]:80"),
+        ] {
+            assert_eq!(from_here(listening.parse().unwrap()), reached.parse().unwrap());
+        }
     }
 }

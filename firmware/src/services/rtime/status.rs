@@ -1,7 +1,7 @@
 //! What the daemon tells of itself: its management API, and the one question that its program can ask another server.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::services::{Facts, time};
 use crate::config::time::TimeSettings;
-use crate::supervisor::Probe;
+use crate::supervisor::{Probe, from_here};
 use crate::tool::Tool;
 
 /// State of the clock and its sources (`/api/v1/status` of the daemon).
@@ -64,13 +64,7 @@ pub fn ask(settings: &TimeSettings, facts: &Facts) -> Option<TimeState> {
 
 fn fetch(place: SocketAddr, key: &str, limit: Duration) -> Result<TimeState, ureq::Error> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(limit)).build().into();
-    // Listening everywhere includes here.
-    let host = match place.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    let url = format!("http://{}/api/v1/status", SocketAddr::new(host, place.port()));
+    let url = format!("http://{}/api/v1/status", from_here(place));
     let mut answer = agent.get(&url).header("Authorization", &format!("Bearer {key}")).call()?;
     answer.body_mut().read_json()
 }

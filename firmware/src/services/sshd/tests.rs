@@ -1,5 +1,5 @@
 //! With this host's sshd and ssh: started, told another configuration, refused one, stopped.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
