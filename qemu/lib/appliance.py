@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from api import Api, ApiError, Unanswered
-from console import Console, Question
+from console import Alarm, Console, Question
 from machine import Machine
 from running import Running
 
@@ -30,6 +30,8 @@ PASSWORD = "Correct-Horse-1"
 _PROMPT = r"^[^\n]*\[[^\]\n]*\]: $"
 # The prompt of login(1); a message of the system may follow it on the same line.
 _LOGIN = r"(?<!Last )login: "
+# The loader's prompt.
+_LOADER = r"^OK $"
 _MENU = r"^Enter a number: $"
 # The kernel's last words before it resets the machine.
 _GOES_DOWN = r"^Uptime: "
@@ -135,6 +137,53 @@ class Appliance:
         self.console.expect(r"^Trying to mount root from", timeout=self.seconds(120))
         self.cut_power()
 
+    def reboot_into_emergency(self) -> None:
+        """Reboots through the API, and waits for the console to say that the stored configuration cannot be used."""
+        self._reboot_begins()
+        self.console.expect(r"EMERGENCY", timeout=self.seconds(180))
+        # The dialogue begins, as nothing is known of a root password or a setup: Ctrl-C leads to the menu.
+        self.first_question()
+        self.console.send("\x03")
+        self.console.expect(_MENU, timeout=self.seconds(30))
+
+    def reboot_by_shell(self) -> None:
+        """Reboots from root's shell on the console, and waits until the API answers."""
+        self._enter_shell()
+        self.console.line("shutdown -r now")
+        self.console.expect(_GOES_DOWN, timeout=self.seconds(90))
+        self._at_shell = False
+        self.wait_for_login()
+        self.api.wait(self.seconds(120))
+
+    def reboot_to_loader(self) -> None:
+        """Reboots through the API, and stops at the loader's prompt."""
+        self._reboot_begins()
+        self.console.expect(r"Hit \[Enter\] to boot", timeout=self.seconds(60))
+        self.console.send(" ")
+        self.console.expect(_LOADER, timeout=self.seconds(30))
+
+    def loader(self, command: str) -> None:
+        """A command at the loader's prompt; `boot` has no other one."""
+        self.console.line(command)
+        if not command.startswith("boot"):
+            self.console.expect(_LOADER, timeout=self.seconds(30))
+
+    def single_user_shell(self, command: str) -> str:
+        """Boots to a single user from the loader's prompt; what a command says there; then boots as always."""
+        self.loader("boot -s")
+        with contextlib.suppress(Alarm):  # it is one where nobody asked for it
+            self.console.expect("Enter full pathname of shell", timeout=self.seconds(180))
+        self.console.expect(r"or RETURN for \S+: $", timeout=self.seconds(30))
+        self.console.line()
+        self.console.expect(r"^[^\n]*# ?$", timeout=self.seconds(30))
+        self.console.line(f"{command}; echo =$?=")
+        said = self.console.expect(_DONE, timeout=self.seconds(60)).before
+        self.console.line("reboot")
+        self.console.expect(_GOES_DOWN, timeout=self.seconds(90))
+        self.wait_for_login()
+        self.api.wait(self.seconds(120))
+        return said
+
     def _reboot_begins(self) -> None:
         self.api.post("/updates/reboot")
         self.console.expect(_GOES_DOWN, timeout=self.seconds(90))
@@ -178,8 +227,7 @@ class Appliance:
 
     def shell(self, command: str) -> str:
         """What a command prints in root's shell on the console; its exit status must be 0."""
-        if not self._at_shell:
-            self._to_shell()
+        self._enter_shell()
         # The echo of what is typed comes before the first mark, once or twice, and has not what $(( )) stands for.
         self.console.line(f"echo ==$((6*7))==; {command}; echo =$?=")
         self.console.expect(r"^==42==\n", timeout=self.seconds(60))
@@ -188,6 +236,10 @@ class Appliance:
         if heard.match.group(1) != "0":
             raise Failure(f"{command}: exit status {heard.match.group(1)}\n{output}")
         return output
+
+    def _enter_shell(self) -> None:
+        if not self._at_shell:
+            self._to_shell()
 
     def _to_menu(self) -> None:
         console = self.console
