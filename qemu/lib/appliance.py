@@ -337,12 +337,12 @@ class Appliance:
             raise Failure(f"ssh says neither who may enter nor how: {done.stderr}")
         return set(offered.group(1).split(","))
 
-    def ssh(self, command: str) -> str:
-        """What a command prints that root runs through SSH, with his password."""
+    def ssh(self, command: str) -> tuple[str, str]:
+        """What a command prints that root runs through SSH, with his password; and what ssh said before (the banner)."""
         done = self._ssh("PubkeyAuthentication=no", command)
         if done.returncode != 0:
             raise Failure(f"ssh {command}: exit status {done.returncode}: {done.stderr}")
-        return done.stdout
+        return done.stdout, done.stderr
 
     def _ssh(self, option: str, command: str) -> subprocess.CompletedProcess:
         client = shutil.which("ssh")

@@ -283,7 +283,8 @@ class MachineSteps:
         expect(said.startswith("SSH-2.0-"), f"port {SSH_PORT} says {said!r}")
         expect("password" in self.box.ssh_methods() or "keyboard-interactive" in self.box.ssh_methods(),
                f"sshd offers {self.box.ssh_methods()}")
-        expect(self.box.ssh("uname").strip() == "FreeBSD", "ssh uname does not say FreeBSD")
+        said, banner = self.box.ssh("uname")
+        expect(said.strip() == "FreeBSD" and BANNER in banner, f"ssh uname says {said!r} and {banner!r}")
         answer = api.put("/system/ssh", {**settings, "password_auth": False})
         expect(self.box.ssh_methods() == {"publickey"}, f"without passwords, sshd offers {self.box.ssh_methods()}")
         answer = api.put("/system/ssh", {**settings, "port": NEW_SSH_PORT})
