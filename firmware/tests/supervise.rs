@@ -221,6 +221,8 @@ fn from_the_first_start_through_setup_to_an_api_that_answers() {
         "aifw: [!] not set up: answer the questions on the console, or aifw setup --config FILE",
     ];
     assert_eq!(trial.console().lines().collect::<Vec<_>>(), expected);
+    // Where administrators put their own certificate; the slot's /usr/local/etc/aifw leads there.
+    assert!(trial.at("data/aifw/etc/tls").is_dir());
     let calls = trial.calls();
     let modules = calls.iter().filter_map(|call| call.strip_prefix("kldload -n "));
     assert_eq!(

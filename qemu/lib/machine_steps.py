@@ -56,11 +56,12 @@ class MachineSteps:
         self.box = appliance
         self.wan = appliance.machine.interface(0)
         self.lan = appliance.machine.interface(1)
+        self.certificate = ""
 
     def steps(self) -> list[Callable[[], None]]:
         """All of them, in order."""
         return [self.interfaces, self.vlans, self.routes, self.undo, self.names, self.loader_console, self.ssh,
-                self.pf_limits]
+                self.pf_limits, self.own_certificate]
 
     # What FreeBSD says.
 
@@ -319,6 +320,29 @@ class MachineSteps:
         said = self.box.shell("pfctl -sm")
         expect(re.search(rf"^states +hard limit +{STATES}$", said, re.MULTILINE), f"pfctl -sm says\n{said}")
 
+    def own_certificate(self) -> None:
+        """A certificate that an administrator brings is shown from the next handshake on, and lasts."""
+        api = self.box.api
+        place = "/usr/local/etc/aifw/tls/fw1"
+        paths = {"cert_path": f"{place}.pem", "key_path": f"{place}.key"}
+        refused(lambda: api.put("/settings/tls", paths), 400, "cert_path")
+        self.box.shell(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
+                       f"-subj /CN={HOST}.{DOMAIN} -keyout {place}.key -out {place}.pem 2>/dev/null")
+        said = self.box.shell(f"openssl x509 -in {place}.pem -noout -fingerprint -sha256")
+        api.put("/settings/tls", paths)
+        # The listener follows at once, but the answer to the change need not wait for it.
+        self.certificate = said.strip().split("=")[1].replace(":", "").lower()
+        api.certificate = None
+        self.wait("the new certificate", self.shows_certificate)
+        view = api.get("/settings/tls")
+        expect(view["cert_subject"] == f"CN={HOST}.{DOMAIN}", f"{view}")
+
+    def shows_certificate(self) -> bool:
+        """Whether the API shows the certificate of `own_certificate`."""
+        self.box.api.certificate = None
+        self.box.api.get("/settings/tls")
+        return self.box.api.certificate == self.certificate
+
     def lasts(self) -> None:
         """After a boot, all that was set is in force again."""
         self.lan_is_set()
@@ -328,6 +352,7 @@ class MachineSteps:
         self.loader_console_is_set()
         self.ssh_is_set()
         self.pf_limits_are_set()
+        self.wait("the administrator's certificate", self.shows_certificate)
 
     def wait(self, what: str, there: Callable[[], object]) -> None:
         """Waits for what the machine does by itself, of which no event tells this side of the line."""

@@ -40,6 +40,8 @@ use report::Report;
 
 /// Below the data partition.
 const STATE: &str = "aifw";
+/// Below the state: certificates and keys of the API that are not the appliance's own.
+const OWN_FILES: &str = "etc/tls";
 /// Where the state is when there is no data partition: lost with the next reboot.
 const MEMORY_STATE: &str = "/var/db/aifw-memory";
 const SOCKET: &str = "/var/run/aifw.sock";
@@ -300,6 +302,11 @@ async fn assemble_in(
 ) -> Result<Appliance, StartError> {
     if let Err(error) = report.log_to(&state.join("log")) {
         report.warn(&format!("{}: {error}", state.join("log").display()));
+    }
+    // What administrators bring themselves: /usr/local/etc/aifw of the read-only slot leads there.
+    let own = state.join(OWN_FILES);
+    if let Err(error) = std::fs::create_dir_all(&own) {
+        report.warn(&format!("{}: {error}", own.display()));
     }
     Appliance::assemble(Parts {
         state_dir: state.to_owned(),

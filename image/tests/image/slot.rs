@@ -41,6 +41,7 @@ fn files_have_the_modes_and_owners_of_the_sets_and_ours_are_roots() {
         ("usr/local/sbin/rdns-control", "-0755 0 0"),
         ("usr/local/sbin/rdhcpd", "-0755 0 0"),
         ("usr/local/sbin/rtime", "-0755 0 0"),
+        ("usr/local/etc/aifw", "l0755 0 0"),
         ("usr/local/share/aifw/version", "-0644 0 0"),
         ("usr/local/share/aifw/release.keys", "-0644 0 0"),
         ("boot/kernel/kernel", "-0555 0 0"),
@@ -48,7 +49,9 @@ fn files_have_the_modes_and_owners_of_the_sets_and_ours_are_roots() {
     ] {
         assert_eq!(of(&list, path).as_deref(), Some(expected), "{path}");
     }
-    assert!(list.iter().any(|line| line.ends_with("usr/bin/tar -> bsdtar")));
+    for link in ["usr/bin/tar -> bsdtar", "usr/local/etc/aifw -> /data/aifw/etc"] {
+        assert!(list.iter().any(|line| line.ends_with(link)), "{link}");
+    }
 }
 
 #[test]
