@@ -88,6 +88,11 @@ class Appliance:
         return other
 
     @property
+    def root_password(self) -> str:
+        """root's, on the console and through SSH."""
+        return ROOT_PASSWORD
+
+    @property
     def console(self) -> Console:
         """The serial console of the machine, which is on."""
         if self._running is None:
@@ -257,6 +262,17 @@ class Appliance:
                 console.line(ROOT_PASSWORD)
         console.expect(_MENU, timeout=self.seconds(60))
         self._at_shell = False
+
+    def menu(self, entry: str, *answers: tuple[str, str], until: str, leave: str = "") -> None:
+        """An entry of the menu: its questions' answers, what it is to show, what is typed to leave it."""
+        self._to_menu()
+        self.console.line(entry)
+        for question, answer in answers:
+            self.console.expect(question, timeout=self.seconds(60))
+            self.console.line(answer)
+        self.console.expect(until, timeout=self.seconds(120))
+        self.console.send(leave)
+        self.console.expect(_MENU, timeout=self.seconds(60))
 
     def log_in_on_console(self) -> Login:
         """Logs out, and in again."""

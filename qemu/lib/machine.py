@@ -28,6 +28,8 @@ API_PORT = 8080
 SSH_PORT = 22
 DNS_PORT = 53
 PROXY_PORT = 8081
+# Of a service that a rule of the test keeps clients from.
+BLOCKED_PORT = 4712
 
 # Where distributions put the UEFI firmware of a PC: code, and the template of its variables.
 UEFI_FIRMWARE = (

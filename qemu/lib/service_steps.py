@@ -26,14 +26,16 @@ def ask_dns(port: int, name: str, timeout: float) -> str | None:
     """The first IPv4 address of a name, asked over TCP (RFC 1035, RFC 7766); None if there is none or no answer."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = os.urandom(2) + struct.pack(">HHHHH", 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
-    with contextlib.suppress(OSError, struct.error), socket.create_connection(("127.0.0.1", port), timeout) as line:
+    with contextlib.suppress(OSError, struct.error, IndexError), socket.create_connection(("127.0.0.1", port), timeout) as line:
         line.sendall(struct.pack(">H", len(question)) + question)
         stream = line.makefile("rb")
         answer = stream.read(struct.unpack(">H", stream.read(2))[0])
-        # Of an answer with one record of type A, the address is what it ends in.
-        answers = struct.unpack(">H", answer[6:8])[0]
-        if answer[:2] == question[:2] and answers == 1 and struct.unpack(">H", answer[-6:-4])[0] == 4:
-            return socket.inet_ntoa(answer[-4:])
+        # The answer's first record follows the question; its name is a pointer (RFC 1035, 4.1.4) or spelled out.
+        record = answer[len(question):]
+        record = record[2 if record[0] >= 0xC0 else len(labels) + 1:]
+        kind, _, _, length = struct.unpack(">HHIH", record[:10])
+        if answer[:2] == question[:2] and struct.unpack(">H", answer[6:8])[0] and (kind, length) == (1, 4):
+            return socket.inet_ntoa(record[10:14])
     return None
 
 
@@ -67,11 +69,6 @@ class ServiceSteps:
             "name": "all", "rule": "Host(`fw.test`)", "service": "self", "entry_points": "web"})
         api.put("/reverse-proxy/config", {"enabled": True})
         api.post("/reverse-proxy/apply")
-        # Nothing but the LAN's own services is let in by the rules of the first boot.
-        api.post("/rules", {"action": "pass", "direction": "in", "protocol": "tcp", "label": "proxy", "priority": 60,
-                            "interface": self.box.machine.interface(1), "dst_port_start": PROXY_PORT,
-                            "dst_port_end": PROXY_PORT})
-        api.post("/reload")
         self.services_run()
         missing = self.state("suricata")
         if missing["state"] not in ("not installed", "stopped"):
