@@ -32,7 +32,7 @@ class TrafficSteps:
         box, api = self.box, self.box.api
         rule = api.post("/rules", {
             "action": "block", "direction": "in", "protocol": "tcp", "interface": box.machine.interface(1), "log": True,
-            "dst_port_start": BLOCKED_PORT, "dst_port_end": BLOCKED_PORT, "label": "qemu-blocked", "priority": 40,
+            "dst_port_start": BLOCKED_PORT, "dst_port_end": BLOCKED_PORT, "label": "qemu-blocked", "priority": 1,
         })["data"]["id"]
         api.post("/reload")
         before = api.get("/status")
