@@ -142,9 +142,9 @@ class Appliance:
         self.console.expect(r"^Trying to mount root from", timeout=self.seconds(120))
         self.cut_power()
 
-    def reboot_into_emergency(self) -> None:
-        """Reboots through the API, and waits for the console to say that the stored configuration cannot be used."""
-        self._reboot_begins()
+    def power_on_into_emergency(self) -> None:
+        """Switches on, and waits for the console to say that the stored configuration cannot be used."""
+        self.power_on()
         self.console.expect(r"EMERGENCY", timeout=self.seconds(180))
         # The dialogue begins, as nothing is known of a root password or a setup: Ctrl-C leads to the menu.
         self.first_question()

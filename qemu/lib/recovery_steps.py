@@ -60,13 +60,16 @@ class RecoverySteps:
     def store_spoilt(self) -> None:
         """A store that cannot be read is said to be an emergency; nothing answers, nothing is overwritten."""
         box = self.box
-        box.shell(f"cp {STORE} {STORE}.saved && dd if=/dev/zero of={STORE} bs=4096 count=8 conv=notrunc status=none")
+        box.shell(f"cp {STORE} {STORE}.saved && dd if=/dev/zero of={STORE} bs=4096 count=8 conv=notrunc status=none && sync")
+        # At once: the running firmware's next commit would mend a part of it.
+        box.cut_power()
+        box.power_on_into_emergency()
         spoilt = box.shell(f"sha256 -q {STORE}")
-        box.reboot_into_emergency()
         if box.api.answers():
             raise Failure("the API answers in an emergency")
+        box.shell(f"test -e {STORE}.saved")
         if box.shell(f"sha256 -q {STORE}") != spoilt:
-            raise Failure("the spoilt store has been written to")
+            raise Failure("the spoilt store is being written to")
         box.shell(f"mv {STORE}.saved {STORE}")
         box.reboot_by_shell()
         box.log_in()
