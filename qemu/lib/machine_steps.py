@@ -356,7 +356,7 @@ class MachineSteps:
 
     def wait(self, what: str, there: Callable[[], object]) -> None:
         """Waits for what the machine does by itself, of which no event tells this side of the line."""
-        deadline = time.monotonic() + self.box.seconds(30)
+        deadline = time.monotonic() + self.box.seconds(60)
         while not there():
             expect(time.monotonic() < deadline, f"{what} does not come")
             time.sleep(0.2)

@@ -110,7 +110,7 @@ class ServiceSteps:
 
     def wait(self, what: str, there: Callable[[], object]) -> None:
         """Waits for what a daemon does by itself, of which no event tells this side of the line."""
-        deadline = time.monotonic() + self.box.seconds(30)
+        deadline = time.monotonic() + self.box.seconds(60)
         while not there():
             if time.monotonic() > deadline:
                 raise Failure(f"{what}; {APPLIANCE} says {self.box.api.get('/services')['services']}")
