@@ -4,6 +4,7 @@ pub mod ask;
 mod background;
 mod certificate;
 mod ending;
+mod listener_tls;
 pub mod network_event;
 pub mod outbound;
 mod power_cycle;

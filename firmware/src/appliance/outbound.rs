@@ -1,19 +1,14 @@
 //! What the appliance tells others on its own: metrics to a Valkey server, mails to people, addresses to DNS
-//! providers; and how the API's listener follows the stored certificate and policy. Started by
-//! [`super::background`] and by whoever opens a TLS listener; each task ends with the process.
+//! providers. Started by [`super::background`]; each task ends with the process.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
-use futures_lite::future;
 
 use crate::api::App;
-use crate::api::server::{Pem, Tls};
 use crate::api::settings::mail::host_name;
-use crate::api::settings::tls::{certificate, min_version};
 use crate::config::mail::MailEvent;
-use crate::config::tls::TlsPolicy;
 
 /// The newest second to the configured server, once a second.
 pub async fn export_metrics(app: Arc<App>) {
@@ -100,57 +95,5 @@ pub async fn publish_addresses(app: Arc<App>) {
             swept = Some(Instant::now());
         }
         Timer::after(LOOK).await;
-    }
-}
-
-/// Makes a listener's TLS as it is stored, now and after each change, and looks once a minute whether the files have
-/// been replaced. `own` is shown as long as there is no usable certificate in the configured place.
-pub async fn follow_tls(app: Arc<App>, tls: Tls, own: Pem) {
-    const LOOK: Duration = Duration::from_secs(60);
-    let changes = app.store.watch();
-    let mut followed: Option<Arc<TlsPolicy>> = None;
-    let mut shown = String::new();
-    loop {
-        let policy = app.store.snapshot().config.tls.clone();
-        if followed.as_ref().is_none_or(|known| min_version(known) != min_version(&policy))
-            && let Err(error) = tls.set_min_version(min_version(&policy))
-        {
-            log::error!("TLS of the API: {error}");
-        }
-        let (known, wanted) = (app.clone(), policy.clone());
-        let pem = match blocking::unblock(move || certificate(&known, &wanted)).await {
-            Ok(pem) => pem,
-            Err(error) => {
-                let usual = TlsPolicy::default();
-                let chosen = (&policy.cert_path, &policy.key_path) != (&usual.cert_path, &usual.key_path);
-                if chosen && followed.as_ref() != Some(&policy) {
-                    log::error!("TLS of the API: {error}; its own certificate is shown");
-                }
-                own.clone()
-            }
-        };
-        if pem.certificate != shown {
-            match tls.replace(&pem) {
-                Ok(()) => shown = pem.certificate,
-                Err(error) => log::error!("TLS of the API: {error}"),
-            }
-        }
-        followed = Some(policy.clone());
-        // A commit that changed something else is no reason to read the files.
-        let look = async {
-            Timer::after(LOOK).await;
-            true
-        };
-        let change = async {
-            while changes.recv().await.is_ok() {
-                if app.store.snapshot().config.tls != policy {
-                    return true;
-                }
-            }
-            false
-        };
-        if !future::or(look, change).await {
-            return;
-        }
     }
 }

@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::ending::stop_signal;
 use super::trial::{self, Doors};
-use super::{Appliance, Parts, StartError, certificate, power_cycle, read};
+use super::{Appliance, Parts, StartError, certificate, listener_tls, power_cycle, read};
 use crate::api::console::{KEYS_OF, Reached};
-use crate::api::server::{Listen, ServerError, Tls};
+use crate::api::server::{Listen, ServerError};
 use crate::api::{Cors, Options};
 use crate::apply::ApplyError;
 use crate::compile::services::ListenMap;
@@ -236,7 +236,7 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
             told(appliance.start().await)
         }
     };
-    let (listen, certificate) = place(&arguments, &state, &appliance)?;
+    let listen = place(&arguments, &state, &appliance).await?;
     let mut places = vec![listen];
     places.extend(arguments.socket.clone().filter(|_| local.is_none()).map(Listen::Local));
     let options = Options { cors: arguments.cors.clone(), ui: arguments.ui.clone(), ..Options::default() };
@@ -245,7 +245,7 @@ async fn serve(mut arguments: Arguments) -> Result<(), StartError> {
     smol::spawn(trial::judge(appliance.app.clone(), doors, loaded)).detach();
     let scheme = if arguments.tls { "https" } else { "http" };
     let address = server.addresses().first().copied().unwrap_or(arguments.listen);
-    appliance.app.local.set_reached(Reached { tls: arguments.tls, address, certificate });
+    appliance.app.local.set_reached(Reached { tls: arguments.tls, address });
     println!("[OK] sandbox appliance (pf is simulated) on {scheme}://{address}");
     if appliance.app.store.snapshot().identity.users.is_empty() {
         println!(
@@ -307,26 +307,19 @@ fn mac(number: usize) -> String {
     format!("02:00:00:00:00:{:02x}", number + 1)
 }
 
-/// Where the API listens, and the SHA-256 of the certificate: TLS that follows the stored policy and certificate (this
-/// state directory's own as long as there is none), plain on loopback, or plain anywhere if that was asked for.
-fn place(
-    arguments: &Arguments,
-    state: &Path,
-    appliance: &Appliance,
-) -> Result<(Listen, Option<[u8; 32]>), StartError> {
+/// Where the API listens: TLS that follows the stored policy and certificate (this state directory's own as long as there
+/// is none), plain on loopback, or plain anywhere if that was asked for.
+async fn place(arguments: &Arguments, state: &Path, appliance: &Appliance) -> Result<Listen, StartError> {
     if arguments.tls {
-        let pem = certificate::own(state, &[])?;
-        let digest = pem.digest();
-        let tls = Tls::new(&pem)
-            .map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
-        smol::spawn(super::outbound::follow_tls(appliance.app.clone(), tls.clone(), pem)).detach();
-        return Ok((Listen::Tls(arguments.listen, tls), digest));
+        let tls = listener_tls::as_stored(&appliance.app, certificate::own(state, &[])?).await;
+        let tls =
+            tls.map_err(|error| StartError::Input { what: "certificate".into(), reason: error.to_string() })?;
+        return Ok(Listen::Tls(arguments.listen, tls));
     }
-    let listen = match arguments.plain_http_anywhere {
+    Ok(match arguments.plain_http_anywhere {
         true => Listen::PlainAnywhere(arguments.listen),
         false => Listen::Plain(arguments.listen),
-    };
-    Ok((listen, None))
+    })
 }
 
 /// Puts the simulated packet filter between these interfaces.

@@ -122,10 +122,10 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
     let socket = dir.path().join("s");
     let sandbox = Sandbox::run(command(&state, &["--tls", "--socket", socket.to_str().unwrap()]));
     let own = std::fs::read_to_string(state.join("tls-cert.pem")).unwrap();
-    let local = |method: &str, body: Value| {
+    let local = |method: &str, path: &str, body: Value| {
         let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let answer = Wire::over(stream).request(method, "/api/v1/settings/tls", &[], &body);
+        let answer = Wire::over(stream).request(method, &format!("/api/v1{path}"), &[], &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     };
@@ -133,24 +133,34 @@ fn the_listener_follows_certificate_and_version_without_dropping_connections() {
     assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
 
     let (first, paths) = pair(&state.join("root"), "first");
-    local("PUT", paths);
+    // What the console tells people to compare with.
+    let told = || local("GET", "/setup", Value::Null)["certificate_sha256"].clone();
+    let digest = |certificate: &str| {
+        let pem = Pem { certificate: certificate.to_owned(), key: String::new() };
+        let bytes = pem.digest().unwrap();
+        Value::from(bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"))
+    };
+    assert_eq!(told(), digest(&own));
+    local("PUT", "/settings/tls", paths);
     soon("the certificate is shown", || connect(sandbox.address, &first.certificate, BOTH).is_ok());
     assert!(connect(sandbox.address, &own, BOTH).is_err());
-    local("PUT", json!({ "min_version": "tls13" }));
+    assert_eq!(told(), digest(&first.certificate));
+    local("PUT", "/settings/tls", json!({ "min_version": "tls13" }));
     soon("TLS 1.2 is refused", || connect(sandbox.address, &first.certificate, OLD).is_err());
     assert!(connect(sandbox.address, &first.certificate, BOTH).is_ok());
     // The connection that was open goes on, with its version and certificate.
     assert_eq!(open.request("GET", "/api/v1/openapi.json", &[], b"").status, 200);
     sandbox.terminate();
 
-    // After a start it is as before; with the files gone, the appliance shows its own again.
+    // After a start it is as before, from the first connection on; with the files gone, the appliance shows its own again.
     let sandbox = Sandbox::run(command(&state, &["--tls", "--socket", socket.to_str().unwrap()]));
-    soon("the certificate is shown again", || connect(sandbox.address, &first.certificate, BOTH).is_ok());
+    assert!(connect(sandbox.address, &first.certificate, BOTH).is_ok());
+    assert_eq!(told(), digest(&first.certificate));
     assert!(connect(sandbox.address, &first.certificate, OLD).is_err());
     sandbox.terminate();
     std::fs::remove_dir_all(state.join("root/usr/local/etc/aifw/tls")).unwrap();
     let sandbox = Sandbox::run(command(&state, &["--tls", "--socket", socket.to_str().unwrap()]));
-    soon("its own certificate is shown", || connect(sandbox.address, &own, BOTH).is_ok());
+    assert!(connect(sandbox.address, &own, BOTH).is_ok());
     let (_, printed) = sandbox.terminate();
     assert!(printed.contains("cert_path"), "{printed}");
 }

@@ -167,7 +167,7 @@ fn written(ip: IpAddr) -> String {
 
 /// As browsers show it: hexadecimal pairs with colons.
 pub(super) fn certificate(app: &App) -> Option<String> {
-    let digest = app.local.reached()?.certificate?;
+    let digest = app.local.certificate()?;
     Some(digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"))
 }
 

@@ -17,8 +17,6 @@ pub const KEYS_OF: &str = "https://github.com";
 pub struct Reached {
     pub tls: bool,
     pub address: std::net::SocketAddr,
-    /// SHA-256 of the certificate in DER, if there is one.
-    pub certificate: Option<[u8; 32]>,
 }
 
 /// An installation, running or over.
@@ -44,6 +42,7 @@ pub struct LocalState {
     /// One setup, or one reset, at a time.
     pub(super) turn: async_lock::Mutex<()>,
     reached: Mutex<Option<Reached>>,
+    certificate: Mutex<Option<[u8; 32]>>,
     /// Told when it is reached somewhere; waited for by a setup, after which it is.
     listening: (async_channel::Sender<()>, async_channel::Receiver<()>),
     installation: Mutex<Option<Installation>>,
@@ -65,6 +64,7 @@ impl LocalState {
             listens_once_set_up: false,
             turn: async_lock::Mutex::new(()),
             reached: Mutex::default(),
+            certificate: Mutex::default(),
             listening: async_channel::bounded(1),
             installation: Mutex::default(),
             restart: async_channel::bounded(1),
@@ -91,6 +91,16 @@ impl LocalState {
             async_io::Timer::after(limit).await;
         };
         futures_lite::future::or(told, late).await;
+    }
+
+    /// Told by whoever chooses the certificate: SHA-256 of its DER.
+    pub fn set_certificate(&self, digest: Option<[u8; 32]>) {
+        *locked(&self.certificate) = digest;
+    }
+
+    /// SHA-256 of the certificate that is shown, in DER; `None` while none is.
+    pub fn certificate(&self) -> Option<[u8; 32]> {
+        *locked(&self.certificate)
     }
 
     pub fn reached(&self) -> Option<Reached> {

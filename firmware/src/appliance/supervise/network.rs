@@ -11,7 +11,7 @@ use crate::api::console::Reached;
 use crate::api::server::{Limits, Listen, Server, Tls};
 use crate::api::{self, App, Options};
 use crate::appliance::ending::Ending;
-use crate::appliance::{StartError, certificate, outbound};
+use crate::appliance::{StartError, certificate, listener_tls};
 
 /// From an attempt to listen that has failed to the next.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub struct Network {
     forced: Option<SocketAddr>,
     web_ui: Option<PathBuf>,
     report: Arc<Report>,
-    tls: Option<(Tls, Option<[u8; 32]>)>,
+    tls: Option<Tls>,
     server: Option<Server>,
     /// What was configured when listening began.
     at: Option<SocketAddr>,
@@ -74,11 +74,11 @@ impl Network {
             outcome = self.bind(wanted).await;
         }
         match outcome {
-            Ok((server, digest)) => {
+            Ok(server) => {
                 let address = server.addresses().first().copied().unwrap_or(wanted);
                 // In this order: a console that waits for the start asks for a login then.
                 self.report.ok(&format!("API and web UI on https://{address}"));
-                self.app.local.set_reached(Reached { tls: true, address, certificate: digest });
+                self.app.local.set_reached(Reached { tls: true, address });
                 if let Some(old) = self.server.replace(server) {
                     blocking::unblock(move || old.shutdown(GRACE)).detach();
                 }
@@ -95,8 +95,8 @@ impl Network {
         }
     }
 
-    async fn bind(&mut self, address: SocketAddr) -> Result<(Server, Option<[u8; 32]>), StartError> {
-        let (tls, digest) = match &self.tls {
+    async fn bind(&mut self, address: SocketAddr) -> Result<Server, StartError> {
+        let tls = match &self.tls {
             Some(known) => known.clone(),
             None => {
                 let app = self.app.clone();
@@ -104,20 +104,18 @@ impl Network {
                     let names = certificate::names(&app.store.snapshot().applied);
                     certificate::own(&app.local.state_dir, &names)
                 });
-                let pem = made.await?;
-                let tls = Tls::new(&pem).map_err(|error| StartError::Input {
+                let tls = listener_tls::as_stored(&self.app, made.await?).await;
+                let tls = tls.map_err(|error| StartError::Input {
                     what: "certificate".into(),
                     reason: error.to_string(),
                 })?;
-                let digest = pem.digest();
-                smol::spawn(outbound::follow_tls(self.app.clone(), tls.clone(), pem)).detach();
-                self.tls.insert((tls, digest)).clone()
+                self.tls.insert(tls).clone()
             }
         };
         let shown = self.app.store.snapshot().applied.system.ui_enabled;
         let options = Options { ui: self.web_ui.clone().filter(|_| shown), ..Options::default() };
         let app = api::app_with(self.app.clone(), api::routes(), options);
-        Ok((Server::start(app, &[Listen::Tls(address, tls)], Limits::default(), 0)?, digest))
+        Ok(Server::start(app, &[Listen::Tls(address, tls)], Limits::default(), 0)?)
     }
 
     /// Follows the configuration for the life of the process.
