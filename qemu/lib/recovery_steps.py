@@ -60,7 +60,9 @@ class RecoverySteps:
     def store_spoilt(self) -> None:
         """A store that cannot be read is said to be an emergency; nothing answers, nothing is overwritten."""
         box = self.box
-        box.shell(f"cp {STORE} {STORE}.saved && dd if=/dev/zero of={STORE} bs=4096 count=8 conv=notrunc status=none && sync")
+        # sync(8) does not wait until what it has asked for is done, dd does.
+        box.shell(f"dd if={STORE} of={STORE}.saved conv=fsync status=none && "
+                  f"dd if=/dev/zero of={STORE} bs=4096 count=8 conv=notrunc,fsync status=none")
         # At once: the running firmware's next commit would mend a part of it.
         box.cut_power()
         box.power_on_into_emergency()
