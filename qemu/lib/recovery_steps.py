@@ -78,24 +78,38 @@ class RecoverySteps:
         self.whole()
 
     def other_slot_by_hand(self) -> None:
-        """At the loader's prompt the other version is booted once; the next boot is as before."""
+        """At the loader's prompt the other version is booted, which is gone back to by that; and forth by a rollback."""
         box = self.box
+        box.wait_until_kept()
         version = box.api.get("/updates/aifw/status")["current_version"]
-        running = re.search(r"gpt/slot-([ab])", box.shell("mount -p"))
-        if not running:
-            raise Failure("the root is on no slot")
-        label, partition = ("slot-b", 4) if running.group(1) == "a" else ("slot-a", 3)
+        here = self.slot()
+        label, partition = ("slot-b", 4) if here == "slot-a" else ("slot-a", 3)
         box.reboot_to_loader()
         for line in ("unload", f"set currdev=disk0p{partition}:", f"set vfs.root.mountfrom=ufs:/dev/gpt/{label}", "boot"):
             box.loader(line)
         box.wait_for_login()
+        for _ in range(2):
+            box.log_in()
+            if self.slot() != label:
+                raise Failure(f"the root is {self.slot()}, not {label}")
+            box.wait_until_kept()
+            box.reboot()
         box.log_in()
-        if label not in box.shell("mount -p"):
-            raise Failure(f"the root is not {label}")
+        box.api.post("/updates/aifw/rollback")
         box.reboot()
         box.log_in()
         box.expect_version(version)
+        if self.slot() != here:
+            raise Failure(f"the root is {self.slot()}, not {here}")
+        box.wait_until_kept()
         self.whole()
+
+    def slot(self) -> str:
+        """The label of the slot that is the root."""
+        found = re.search(r"gpt/(slot-[ab])\s", self.box.shell("mount -p"))
+        if not found:
+            raise Failure("the root is on no slot")
+        return found.group(1)
 
     def single_user(self) -> None:
         """`boot -s` at the loader's prompt leads to a shell without the firmware, from which the data can be reached."""
