@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -200,6 +201,15 @@ class Appliance:
         self._running = None
         self._at_shell = False
 
+    def wait(self, what: str, there: Callable[[], object], tell: Callable[[], object] = str) -> None:
+        """Waits for what the appliance does by itself, of which no event tells this side of the line; `tell` says how
+        things are when it does not come."""
+        deadline = time.monotonic() + self.seconds(60)
+        while not there():
+            if time.monotonic() > deadline:
+                raise Failure(f"not in time: {what} {tell()}")
+            time.sleep(0.2)
+
     # The console.
 
     def first_question(self) -> None:
@@ -257,9 +267,7 @@ class Appliance:
             if heard.index == 1:
                 return
             if heard.index == 0:
-                console.line("root")
-                console.expect(r"[Pp]assword: ?$", timeout=self.seconds(30))
-                console.line(ROOT_PASSWORD)
+                self._sign_in()
         console.expect(_MENU, timeout=self.seconds(60))
         self._at_shell = False
 
@@ -279,10 +287,13 @@ class Appliance:
         self._to_menu()
         self.console.line("0")
         banner = self.console.expect(_LOGIN, timeout=self.seconds(60)).before
+        self._sign_in()
+        return Login(banner, self.console.expect(_MENU, timeout=self.seconds(60)).before)
+
+    def _sign_in(self) -> None:
         self.console.line("root")
         self.console.expect(r"[Pp]assword: ?$", timeout=self.seconds(30))
         self.console.line(ROOT_PASSWORD)
-        return Login(banner, self.console.expect(_MENU, timeout=self.seconds(60)).before)
 
     def _to_shell(self) -> None:
         self._to_menu()

@@ -10,12 +10,11 @@ import os
 import re
 import socket
 import struct
-import time
 from collections.abc import Callable
 from typing import Any
 
 from appliance import Appliance, Failure
-from machine import APPLIANCE, DNS_PORT, PROXY_PORT
+from machine import DNS_PORT, PROXY_PORT
 
 NAME, ADDRESS = "nas.lan.test", "192.168.1.20"
 # The daemons by what the API calls them; Suricata is in no image that --packages did not give it.
@@ -51,7 +50,11 @@ class ServiceSteps:
 
     def state(self, name: str) -> dict[str, Any]:
         """What the API says of a daemon."""
-        return next(row for row in self.box.api.get("/services")["services"] if row["name"] == name)
+        return next(row for row in self.states() if row["name"] == name)
+
+    def states(self) -> list[dict[str, Any]]:
+        """What the API says of all daemons."""
+        return self.box.api.get("/services")["services"]
 
     def services(self) -> None:
         """rDNS, rDHCP, rTIME and TrafficCop are configured, run, and answer on the LAN; Suricata is said to be missing."""
@@ -77,9 +80,10 @@ class ServiceSteps:
     def services_run(self) -> None:
         """Each daemon runs and answers."""
         for name in DAEMONS:
-            self.wait(f"{name} does not run", lambda name=name: self.state(name)["state"] == "running")
-        self.wait(f"rDNS does not answer {NAME}", lambda: self.resolve() == ADDRESS)
-        self.wait("TrafficCop does not answer", lambda: self.proxy() is not None)
+            self.box.wait(f"{name} runs", lambda name=name: self.state(name)["state"] == "running",
+                          self.states)
+        self.box.wait(f"rDNS answers {NAME}", lambda: self.resolve() == ADDRESS, self.states)
+        self.box.wait("TrafficCop answers", lambda: self.proxy() is not None, self.states)
         listening = self.box.shell("sockstat -46l | awk '{ print $2, $5, $6 }'")
         for program, port in (("rdhcpd", 67), ("rtime", 123), ("rdns", 53)):
             if not re.search(rf"^{program} udp\S* \S+:{port}$", listening, re.MULTILINE):
@@ -90,8 +94,8 @@ class ServiceSteps:
         for name in DAEMONS:
             before = self.state(name)
             self.box.shell(f"kill -9 {before['pid']}")
-            self.wait(f"{name} does not come back", lambda: self.state(name)["restarts"] == before["restarts"] + 1
-                      and self.state(name)["state"] == "running")
+            self.box.wait(f"{name} comes back", lambda: self.state(name)["restarts"] == before["restarts"] + 1
+                          and self.state(name)["state"] == "running", self.states)
             if self.state(name)["pid"] == before["pid"]:
                 raise Failure(f"{name} has not been killed")
         self.services_run()
@@ -107,11 +111,3 @@ class ServiceSteps:
             line.request("GET", "/", headers={"Host": "fw.test"})
             return line.getresponse().status
         return None
-
-    def wait(self, what: str, there: Callable[[], object]) -> None:
-        """Waits for what a daemon does by itself, of which no event tells this side of the line."""
-        deadline = time.monotonic() + self.box.seconds(60)
-        while not there():
-            if time.monotonic() > deadline:
-                raise Failure(f"{what}; {APPLIANCE} says {self.box.api.get('/services')['services']}")
-            time.sleep(0.2)

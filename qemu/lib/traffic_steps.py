@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,13 +36,8 @@ class TrafficSteps:
         api.post("/reload")
         before = api.get("/status")
         self.knock()
-        deadline = time.monotonic() + box.seconds(10)
-        while not (seen := [row for row in api.get("/blocked")["data"] if row["dst_port"] == BLOCKED_PORT]):
-            if time.monotonic() > deadline:
-                raise Failure(f"no blocked packet is shown; tcpdump of pflog0 and pfctl say\n"
-                              f"{box.shell('pfctl -a aifw -vsr; ifconfig pflog0')}")
-            time.sleep(0.2)
-        self.alike(seen[0], {"action": "block", "direction": "in", "interface": box.machine.interface(1),
+        box.wait("the blocked packet is shown", self.blocked, lambda: box.shell("pfctl -a aifw -vsr; ifconfig pflog0"))
+        self.alike(self.blocked()[0], {"action": "block", "direction": "in", "interface": box.machine.interface(1),
                              "protocol": "tcp", "src_addr": HOST_ON_LAN, "dst_addr": APPLIANCE})
         states = api.get("/connections?limit=10000")["data"]
         ours = [row for row in states if row["dst_port"] == API_PORT and row["src_addr"] == HOST_ON_LAN]
@@ -55,6 +49,10 @@ class TrafficSteps:
             raise Failure(f"the counters stand still: {before}, {now}")
         api.request("DELETE", f"/rules/{rule}")
         api.post("/reload")
+
+    def blocked(self) -> list[dict[str, Any]]:
+        """The blocked packets to the blocked port, newest first."""
+        return [row for row in self.box.api.get("/blocked")["data"] if row["dst_port"] == BLOCKED_PORT]
 
     @staticmethod
     def alike(row: dict[str, Any], wanted: dict[str, Any]) -> None:
